@@ -1,0 +1,29 @@
+"""Trials in, records out, one after another in this process: the definition of correct."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from sweeper.record import Record
+from sweeper.spec import Resources
+from sweeper.trial import Trial
+from sweeper.worker import Surroundings, execute
+
+
+def dispatch(
+    trials: Iterable[Trial],
+    surroundings: Surroundings,
+    on_record: Callable[[Record], None],
+    *,
+    resources: Resources,
+    slots: int | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """`resources` and `slots` are those of every dispatcher; here one trial has the process."""
+    stop = stop or threading.Event()
+    for trial in trials:
+        record = None if stop.is_set() else execute(trial, surroundings, stopped=stop.is_set)
+        if record is None:
+            return
+        on_record(record)

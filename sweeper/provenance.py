@@ -1,0 +1,143 @@
+"""A trial in; what made its result out: code, commit, packages, machine, data.
+
+Recorded with every result and no part of a trial's identity. Nothing heavy is imported
+for it: sources are found and read, versions asked of the installed packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import socket
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sweeper.trainer import ENTRY_POINTS
+from sweeper.trial import ID_CHARACTERS, TrainerRef, Trial
+
+PACKAGES = ("sweeper", "torch", "numpy", "ray", "mlflow")
+GIT_SECONDS = 5.0
+
+
+def stamp(trial: Trial, *, device: str = "cpu") -> dict[str, Any]:
+    """What is known of the code, the packages, the machine and the data behind a result."""
+    sources = source_files(trial.trainer)
+    return {
+        "code_digest": code_digest(trial.trainer),
+        **git_state(sources[0].parent if sources else Path.cwd()),
+        "python": platform.python_version(),
+        "packages": versions(),
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "device": device_name(device),
+        "host": socket.gethostname(),
+        "data_digest": trial.data_digest,
+    }
+
+
+@cache
+def code_digest(trainer: TrainerRef) -> str | None:
+    """Digest of the sources a trainer is made of: every *.py of the top-level package that
+    its function and its configuration module are in, or the files that its command line
+    names. None where there are none to read. Cached, since what a process has imported is
+    what was there when it began."""
+    files = source_files(trainer)
+    if not files:
+        return None
+    folder = os.path.commonpath([file.parent for file in files])
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:ID_CHARACTERS]
+
+
+def source_files(trainer: TrainerRef) -> list[Path]:
+    """Sorted; found without importing the trainer."""
+    if trainer.command is not None:
+        named = (Path(argument).absolute() for argument in trainer.command[1:])
+        return sorted({path for path in named if path.is_file()})
+    modules = {module_of(trainer.function), trainer.config or ""}
+    packages = {module.partition(".")[0] for module in modules if module}
+    return sorted({path for package in packages for path in package_files(package)})
+
+
+def module_of(function: str) -> str:
+    """ "pkg.module:name" or the name of an entry point -> the module's name, or ""."""
+    if ":" not in function:
+        points = importlib.metadata.entry_points(group=ENTRY_POINTS, name=function)
+        function = next((point.value for point in points), "")
+    return function.partition(":")[0]
+
+
+def package_files(name: str) -> list[Path]:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # A module that was put into sys.modules by hand has no spec.
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is None:
+        return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+    roots = map(Path, spec.submodule_search_locations)
+    return [path for root in roots for path in root.rglob("*.py") if path.is_file()]
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any]:
+    """{"commit", "dirty"} of the work tree that holds `folder`; both None outside one.
+    Files that git does not know are not looked at."""
+    # --dirty compares the work tree; without optional locks it leaves the index alone.
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        said = subprocess.run(
+            command,
+            cwd=folder,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    commit, dirty, _ = said.partition("-dirty")
+    return {"commit": commit, "dirty": bool(dirty)}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def device_name(device: str) -> str:
+    """ "cuda" -> "cuda: NVIDIA ...", if the trainer has imported torch: it is not done here."""
+    torch = sys.modules.get("torch")
+    if not device.startswith("cuda") or torch is None or not torch.cuda.is_available():
+        return device
+    return f"{device}: {torch.cuda.get_device_name(device)}"

@@ -1,0 +1,50 @@
+"""What came of a trial. A record is written once, by the process that ran the trial (or
+by the driver for a worker that died), and read by tables, plans and MLflow delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# done: a valid result exists. failed: an error or a dead worker. diverged: a measurement
+# was not finite. running: a live attempt holds the lease and no result exists yet.
+# Planning adds two states that need more than the record: missing and stale.
+State = Literal["running", "done", "failed", "diverged"]
+
+COST = "cost/updates"  # the reserved cost key: parameter updates, all kinds summed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """`result` is the trainer's last measurement (metric -> float). `seconds` is wall
+    time and `cpu_seconds` processor time spent in the trial, all attempts summed.
+    `provenance` is stamped by the worker: code digest, commit, dirty flag, versions,
+    device, host, data digest. `error` is one line for people; the traceback is in the
+    trial's log."""
+
+    trial_id: str
+    evaluation_id: str
+    state: State
+    result: Mapping[str, float] = field(default_factory=dict)
+    attempt: int = 1
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    finished_at: float = 0.0
+    error: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> float | None:
+        return self.result.get(COST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One line of a trial's history: `values` at `cost` (cumulative parameter updates,
+    MLflow's step axis), at wall-clock time `at` (seconds since the epoch)."""
+
+    cost: float
+    values: Mapping[str, float]
+    at: float
+    attempt: int = 1

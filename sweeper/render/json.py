@@ -1,0 +1,65 @@
+"""A Table in, JSON out: everything that is known of each cell, trial ids and the numbers of
+single seeds included. Free text is as in the sweep file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sweeper.tables import Cell, Column, Row, Table
+
+
+def render(table: Table) -> str:
+    value = {
+        "table": table.name,
+        "profile": table.profile,
+        "caption": table.caption,
+        "row_axis": table.row_axis,
+        "columns": [_column(column) for column in table.columns],
+        "rows": [_row(row, cells) for row, cells in table.lines()],
+        "counts": table.counts,
+        "marks": dict(table.marks),
+        "footer": list(table.footer),
+    }
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "at": dict(column.at),
+        "metric": column.metric.name,
+        "source": column.metric.source,
+        "unit": column.metric.unit,
+        "scale": column.metric.scale,
+        "kind": column.kind,
+        "heading": list(column.path),
+    }
+
+
+def _row(row: Row, cells: tuple[Cell, ...]) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "label": row.label,
+        "floor": row.floor,
+        "note": row.note,
+        "cells": [_cell(cell) for cell in cells],
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "state": cell.state,
+        "text": cell.text,
+        "mean": cell.mean,
+        "sd": cell.sd,
+        "n": cell.n,
+        "points": cell.points,
+        "samples": dict(cell.samples),
+        "states": dict(cell.states),
+        "trials": list(cell.trials),
+        "best": cell.best,
+        "p": cell.p,
+        "resolved": cell.resolved,
+        "star": cell.star,
+        "notes": list(cell.notes),
+    }

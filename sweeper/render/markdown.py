@@ -1,0 +1,46 @@
+"""A Table in, GitHub's markdown out. Its tables have one heading line, so nested headings
+are read outer to inner in one: "Topics W.O."."""
+
+from __future__ import annotations
+
+import re
+
+from rich.cells import cell_len
+
+from sweeper.render.layout import aligned, left, plain, right, title
+from sweeper.tables import Cell, Table
+
+
+def render(table: Table) -> str:
+    headings = [escaped(" ".join(filter(None, table.heading(c)))) for c in table.columns]
+    stubs = [escaped(row.label + table.mark(row.note)) for row in table.rows]
+    columns = [
+        aligned([_cell(table, line[j]) for line in table.cells]) for j in range(len(headings))
+    ]
+    stub = escaped(table.row_axis)
+    widths = [max(3, *map(cell_len, [stub, *stubs]))]
+    for heading, column in zip(headings, columns, strict=True):
+        widths.append(max(3, *map(cell_len, [heading, *column])))
+    head = [left(stub, widths[0]), *map(right, headings, widths[1:])]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [head, rule]
+    for i, label in enumerate(stubs):
+        cells = [column[i] for column in columns]
+        lines.append([left(label, widths[0]), *map(right, cells, widths[1:])])
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = [f"- {escaped(mark)} {escaped(note)}" for note, mark in table.marks.items()]
+    notes += [f"- {escaped(line)}" for line in table.footer]
+    heading = escaped(title(table.name, table.profile, table.caption))
+    return "\n\n".join([f"**{heading}**", body, "\n".join(notes)]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Free text as markdown shows it, inside a table and as a line of a list."""
+    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", plain(text))
+    text = re.sub(r"^(\s*\d+)([.)])(?=\s|$)|^(\s*)([-+])(?=[\s-]|$)", r"\1\3\\\2\4", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _cell(table: Table, cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return text + escaped(table.mark_of(cell))

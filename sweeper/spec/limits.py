@@ -1,0 +1,65 @@
+"""The `resources:` and `budget:` of a sweep file in; what a trial takes and what all of them
+may cost out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sweeper.spec.loader import Node
+from sweeper.spec.problems import Problems
+from sweeper.spec.section import Section
+from sweeper.spec.sweep import Resources
+
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def resources(node: Node | None, problems: Problems) -> Resources:
+    if node is None:
+        return Resources()
+    section = Section(node, "resources", problems, ("cpus", "gpus"))
+    return Resources(cpus=section.whole("cpus", 1), gpus=gpus(section))
+
+
+def gpus(section: Section) -> Any:
+    node = section.entries.get("gpus")
+    if node is None or node.value == "auto":
+        return node.value if node else 0
+    if isinstance(node.value, bool) or not isinstance(node.value, (int, float)) or node.value < 0:
+        section.wrong("gpus", "0, a number of GPUs, a share of one, or auto")
+        return 0
+    return node.value
+
+
+def budget(node: Node | None, problems: Problems) -> dict[str, Any]:
+    """{updates, gpu_hours, per_trial: {updates, wall}, on_exceed}, `wall` in seconds."""
+    if node is None:
+        return {}
+    section = Section(node, "budget", problems, ("updates", "gpu_hours", "per_trial", "on_exceed"))
+    found: dict[str, Any] = {
+        "updates": section.whole("updates"),
+        "gpu_hours": section.number("gpu_hours"),
+        "on_exceed": section.choice("on_exceed", ("finish_running",)),
+    }
+    if "per_trial" in section:
+        inner = Section(
+            section.entries["per_trial"], "budget.per_trial", problems, ("updates", "wall")
+        )
+        found["per_trial"] = present({"updates": inner.whole("updates"), "wall": wall(inner)})
+    return present(found)
+
+
+def wall(section: Section) -> float | None:
+    """ "12h" -> 43200.0"""
+    node = section.entries.get("wall")
+    if node is None:
+        return None
+    if not (found := DURATION.fullmatch(node.text)):
+        section.wrong("wall", "a time such as 90s, 30m, 12h or 2d")
+        return None
+    return float(found[1]) * SECONDS[found[2]]
+
+
+def present(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

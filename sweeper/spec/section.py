@@ -1,0 +1,197 @@
+"""A mapping of a sweep file in; its checked values out, one key at a time.
+
+A section has a closed list of keys. What is wrong is added to `problems` and the default
+is given instead, so that one reading finds everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+from sweeper.errors import Mark, quoted, unknown
+from sweeper.spec.loader import Node
+from sweeper.spec.problems import Problems
+
+
+class Form(NamedTuple):
+    """What a text must look like, and that in words."""
+
+    pattern: str
+    words: str
+
+    def fits(self, text: Any) -> bool:
+        return isinstance(text, str) and bool(re.fullmatch(self.pattern, text, re.ASCII))
+
+
+NAME = Form(
+    r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}",
+    "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter, a digit or _",
+)
+RESULT_KEY = Form(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}", "a result's key, such as test/nll_iw")
+
+# Characters that a terminal or a page obeys instead of showing, and overrides of direction.
+UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Section:
+    """One mapping, called `name` in messages, under the keys `known`. Keys in `later` are
+    part of the language and not built yet. Its state is the shared list of problems."""
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        problems: Problems,
+        known: Collection[str],
+        later: Collection[str] = (),
+    ):
+        self.node, self.name, self.problems = node, name, problems
+        self.entries: dict[str, Node] = {}
+        if not node.is_mapping:
+            self.refuse(node.mark, f"{name} must be a mapping, not {node.kind}")
+            return
+        for key, child in node.value.items():
+            if key in known:
+                self.entries[key] = child
+            elif key in later:
+                self.refuse(child.place, f"{key!r} is not supported yet", key)
+            else:
+                where = f" in {name}" if name else ""
+                self.refuse(child.place, unknown("key", key, known, where), key)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.entries
+
+    def refuse(self, mark: Mark | None, message: str, key: str | None = None) -> None:
+        self.problems.refuse(mark, message, key)
+
+    def called(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
+
+    def required(self, *keys: str) -> None:
+        for key in keys:
+            if key not in self.entries and self.node.is_mapping:
+                self.refuse(self.node.place, f"{self.name or 'the file'} needs {key!r}", key)
+
+    def wrong(self, key: str, expected: str) -> None:
+        node = self.entries[key]
+        self.refuse(node.mark, f"{self.called(key)} must be {expected}, not {node.kind}", key)
+
+    def text(self, key: str, default: Any = None, form: Form | None = None) -> Any:
+        if (node := self.entries.get(key)) is None:
+            return default
+        if not isinstance(node.value, str) or not node.value or UNSHOWN.search(node.value):
+            self.wrong(key, "text")
+        elif form and not form.fits(node.value):
+            self.wrong(key, form.words)
+        else:
+            return node.value
+        return default
+
+    def number(
+        self, key: str, default: Any = None, *, over: float = 0, below: float = float("inf")
+    ) -> Any:
+        """A number between `over` and `below`, both excluded."""
+        if (node := self.entries.get(key)) is None:
+            return default
+        if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
+            self.wrong(key, "a number")
+        elif not over < node.value < below:
+            upper = "" if below == float("inf") else f" and below {below:g}"
+            self.wrong(key, f"above {over:g}{upper}")
+        else:
+            return node.value
+        return default
+
+    def whole(self, key: str, default: Any = None, *, least: int = 1) -> Any:
+        if (node := self.entries.get(key)) is None:
+            return default
+        if not is_whole(node.value, least):
+            self.wrong(key, f"a whole number, {least} or more")
+            return default
+        return node.value
+
+    def choice(self, key: str, options: Collection[str], default: Any = None) -> Any:
+        if (node := self.entries.get(key)) is None:
+            return default
+        if node.value not in options or not isinstance(node.value, str):
+            self.wrong(
+                key, " or ".join(options) if len(options) < 4 else f"one of {', '.join(options)}"
+            )
+            return default
+        return node.value
+
+    def truth(self, key: str, default: bool = False) -> bool:
+        if (node := self.entries.get(key)) is None:
+            return default
+        if not isinstance(node.value, bool):
+            self.wrong(key, "true or false")
+            return default
+        return node.value
+
+    def names(self, key: str, what: str, known: Iterable[str]) -> tuple[str, ...]:
+        """A list of names of what exists, each once; one alone needs no list."""
+        if (node := self.entries.get(key)) is None:
+            return ()
+        if not node.is_list and not node.text:
+            self.wrong(key, "a name or a list of names")
+            return ()
+        return self.known_names(node.value if node.is_list else (node,), what, known)
+
+    def known_names(
+        self, nodes: Iterable[Node], what: str, known: Iterable[str]
+    ) -> tuple[str, ...]:
+        known, found = dict.fromkeys(known), {}
+        for node in nodes:
+            if node.text not in known:
+                self.refuse(node.mark, unknown(what, label_of(node), known, f" in {self.name}"))
+            elif node.text in found:
+                self.refuse(node.mark, f"{what} {node.text!r} is here twice")
+            else:
+                found[node.text] = None
+        return tuple(found)
+
+    def name_of(self, key: str, what: str, known: Iterable[str]) -> str | None:
+        if (node := self.entries.get(key)) is None:
+            return None
+        found = self.known_names((node,), what, known)
+        return found[0] if found else None
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """A command line: a list of texts and numbers, each as it was written."""
+        if (node := self.entries.get(key)) is None:
+            return ()
+        if not node.is_list or not node.value or not all(item.text for item in node.value):
+            self.wrong(key, "a list of words")
+            return ()
+        return tuple(item.text for item in node.value)
+
+    def each(self, key: str) -> dict[str, Node]:
+        """The entries of a mapping; none, and a problem, if it is not one."""
+        if (node := self.entries.get(key)) is None:
+            return {}
+        if not node.is_mapping:
+            self.wrong(key, "a mapping")
+            return {}
+        return node.value
+
+
+def label_of(node: Node) -> str:
+    """A scalar as it was written: labels are text whatever they look like."""
+    return node.text if node.text or not (node.is_list or node.is_mapping) else node.kind
+
+
+def is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_names(entries: dict[str, Node], what: str, problems: Problems) -> None:
+    """Names become file names: plain characters, and no two that differ in case only."""
+    seen: dict[str, str] = {}
+    for name, node in entries.items():
+        if not NAME.fits(name):
+            problems.refuse(node.place, f"{what} {quoted(name)} must be {NAME.words}")
+        elif (other := seen.setdefault(name.casefold(), name)) != name:
+            problems.refuse(node.place, f"{what} {name!r} differs from {other!r} in case only")

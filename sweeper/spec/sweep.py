@@ -1,0 +1,176 @@
+"""The types of a parsed sweep file: what exists, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeper.errors import Mark
+from sweeper.trial import TrainerRef
+
+Settings = Mapping[str, "Setting"]  # dotted key -> what was written, and where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    value: Any
+    mark: Mark | None = None  # None: given on the command line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One choice on an axis: a partial configuration under a label."""
+
+    label: str
+    set: Settings
+    note: str | None = None
+    override: bool = False
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    name: str
+    levels: tuple[Level, ...]
+    mark: Mark | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(level.label for level in self.levels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """How a recorded metric is shown. `source` is its key in a result, `fallback` (`or:`)
+    another that may stand in, marked with the level's note. `goal` ranks; `scale`
+    multiplies before `format` (a closed grammar: `.1f`, `.0f`, `,.0f`, `.2e`, `g`).
+    `note` is a footnote of the metric's column."""
+
+    name: str
+    source: str
+    fallback: str | None = None
+    goal: Literal["min", "max"] | None = None
+    format: str = ".2f"
+    label: str | None = None
+    unit: str = ""
+    scale: float = 1.0
+    note: str | None = None
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one trial takes. `gpus` may be a fraction, or "auto": one where the machine
+    has any, else none."""
+
+    cpus: int = 1
+    gpus: float | Literal["auto"] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A first row under `label` that is no level of any axis: for each named value, the
+    result key it is read from, averaged over all trials of the column."""
+
+    label: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """Which values have their best cell marked, one a column, or one a group of columns
+    that agree on the axes `per`."""
+
+    values: tuple[str, ...]
+    per: tuple[str, ...] = ()
+    mark: Literal["bold"] = "bold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Significance:
+    """A paired test of `value` against the row `against` (both None inside a delta, whose
+    two sides are what is compared); `correct` is the correction for many tests."""
+
+    value: str | None = None
+    against: str | None = None
+    alpha: float = 0.05
+    correct: Literal["holm", "none"] = "holm"
+    mark: str = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A further column: level `end` of `axis` minus its level `start` (`to`, `from`)."""
+
+    axis: str
+    start: str
+    end: str
+    label: str = "Δ"
+    significance: Significance | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelativeTo:
+    """Each cell's mean divided by that of `row`, shown after the value as `form` says
+    (`as:`, a template over {ratio})."""
+
+    row: str
+    form: str = "{ratio:.1f}x"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSpec:
+    """A query over records. Every axis of the sweep is `rows`, in `columns`, pinned by
+    `where` (axis -> label), or under `over`. `rows_only` selects and orders row labels,
+    `labels` renames labels of rows and columns for display, `rules_after` are row labels.
+    `cell` is a template over {mean} {sd} {ci95} {n} {min} {max}; `at` reads every trial
+    at so many updates, "min" at those of the cheapest."""
+
+    name: str
+    rows: str
+    rows_only: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    cell: str = "{mean}"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    rules_after: tuple[str, ...] = ()
+    caption: str | None = None
+    floor: Floor | None = None
+    best: Best | None = None
+    delta: Delta | None = None
+    relative_to: RelativeTo | None = None
+    significance: Significance | None = None
+    beside: Literal["paper"] | None = None
+    at: int | Literal["min"] | None = None
+    write: tuple[str, ...] = ("md",)
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A sweep file under one profile, imports and profile already merged in. `base` and
+    the levels keep where each value was written. `reported` is the published values, as
+    plain data: table -> row -> column path -> value. `data_root` is the folder of corpora."""
+
+    name: str
+    source: Path
+    profile: str
+    trainer: TrainerRef
+    trainer_mark: Mark | None
+    base: Settings
+    axes: tuple[Axis, ...]
+    overrides: Settings = field(default_factory=dict)
+    description: str | None = None
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    tables: Mapping[str, TableSpec] = field(default_factory=dict)
+    resources: Resources = Resources()
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    reported: Mapping[str, Any] = field(default_factory=dict)
+    data_root: Path | None = None  # absolute
+
+    def axis(self, name: str) -> Axis:
+        return next(axis for axis in self.axes if axis.name == name)

@@ -1,0 +1,343 @@
+"""The `metrics:` and `tables:` of a sweep file in; Metrics and TableSpecs out, each name in
+them checked against the axes, levels and metrics that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sweeper.errors import quoted, unknown
+from sweeper.spec.loader import Node
+from sweeper.spec.numbers import CELL_FIELDS, FORMAT, bad_format, fault_in_template
+from sweeper.spec.problems import Problems
+from sweeper.spec.section import RESULT_KEY, Section, check_names, is_whole
+from sweeper.spec.sweep import (
+    Axis,
+    Best,
+    Delta,
+    Floor,
+    Metric,
+    RelativeTo,
+    Significance,
+    TableSpec,
+)
+
+FORMATS = ("md", "tex", "csv", "html")
+METRIC = ("from", "or", "goal", "format", "label", "unit", "scale", "note")
+TABLE = (
+    "rows",
+    "columns",
+    "values",
+    "over",
+    "where",
+    "cell",
+    "labels",
+    "rules_after",
+    "caption",
+    "floor",
+    "best",
+    "delta",
+    "relative_to",
+    "significance",
+    "beside",
+    "at",
+    "write",
+)
+
+
+def metrics(node: Node | None, problems: Problems) -> dict[str, Metric]:
+    if node is None:
+        return {}
+    if not node.is_mapping:
+        problems.refuse(node.mark, f"metrics must be a mapping, not {node.kind}")
+        return {}
+    check_names(node.value, "metric", problems)
+    return {name: metric(name, child, problems) for name, child in node.value.items()}
+
+
+def metric(name: str, node: Node, problems: Problems) -> Metric:
+    section = Section(node, f"metrics.{name}", problems, METRIC)
+    section.required("from")
+    form = section.text("format", ".2f")
+    if not FORMAT.fullmatch(form):
+        section.refuse(
+            section.entries["format"].mark, f"{section.name}: {bad_format(form)}", "format"
+        )
+    return Metric(
+        name=name,
+        source=section.text("from", name, RESULT_KEY),
+        fallback=section.text("or", None, RESULT_KEY),
+        goal=section.choice("goal", ("min", "max")),
+        format=form,
+        label=section.text("label"),
+        unit=section.text("unit", ""),
+        scale=section.number("scale", 1.0),
+        note=section.text("note"),
+        mark=node.place,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a table can name. `labels` are all that an axis has in any file or profile: a
+    table may rename a level that is not in this design."""
+
+    axes: Mapping[str, Axis]
+    labels: Mapping[str, tuple[str, ...]]
+    metrics: Mapping[str, Metric]
+    reported: bool
+    problems: Problems
+
+
+def tables(node: Node | None, known: Known) -> dict[str, TableSpec]:
+    if node is None:
+        return {}
+    if not node.is_mapping:
+        known.problems.refuse(node.mark, f"tables must be a mapping, not {node.kind}")
+        return {}
+    check_names(node.value, "table", known.problems)
+    return {name: table(name, child, known) for name, child in node.value.items()}
+
+
+def table(name: str, node: Node, known: Known) -> TableSpec:
+    section = Section(node, f"tables.{name}", known.problems, TABLE)
+    before = len(known.problems)
+    section.required("rows", "values")
+    rows, only = rows_of(section, known)
+    columns = section.names("columns", "axis", known.axes)
+    over = section.names("over", "axis", known.axes)
+    where = pinned(section, known)
+    if section.node.is_mapping and len(known.problems) == before:
+        check_axes(section, rows, columns, over, where, known)
+    row_labels = only or (known.axes[rows].labels if rows else ())
+    shown = [label for axis in (rows, *columns) if axis for label in known.labels.get(axis, ())]
+    values = section.names("values", "metric", known.metrics)
+    if "values" in section and not values and not section.entries["values"].value:
+        section.refuse(section.node.place, f"{section.name} shows no metric: name one in values")
+    return TableSpec(
+        name=name,
+        rows=rows or "",
+        rows_only=only,
+        columns=columns,
+        values=values,
+        over=over,
+        where=where,
+        cell=template(section, "cell", "{mean}", CELL_FIELDS),
+        labels=renamed(section, shown),
+        rules_after=section.names("rules_after", "row", known.labels.get(rows or "", ())),
+        caption=section.text("caption"),
+        floor=floor(section, values),
+        best=best(section, values, columns, known),
+        delta=delta(section, columns, known),
+        relative_to=relative_to(section, row_labels),
+        significance=significance(section, values, row_labels),
+        beside=beside(section, known),
+        at=equal_cost(section),
+        write=section.names("write", "format", FORMATS) or ("md",),
+        mark=node.place,
+    )
+
+
+def rows_of(section: Section, known: Known) -> tuple[str | None, tuple[str, ...] | None]:
+    """An axis's name, or {axis: name, only: [labels]}."""
+    node = section.entries.get("rows")
+    if node is None:
+        return None, None
+    if not node.is_mapping:
+        return section.name_of("rows", "axis", known.axes), None
+    inner = Section(
+        node, section.called("rows"), section.problems, ("axis", "only"), ("from", "order_by")
+    )
+    inner.required("axis")
+    rows = inner.name_of("axis", "axis", known.axes)
+    if rows is None or "only" not in inner:
+        return rows, None
+    return rows, inner.names("only", "row", known.axes[rows].labels) or None
+
+
+def pinned(section: Section, known: Known) -> dict[str, str]:
+    found = {}
+    for axis, node in section.each("where").items():
+        if axis not in known.axes:
+            section.refuse(node.place, unknown("axis", axis, known.axes, f" in {section.name}"))
+        elif label := section.known_names((node,), f"level of {axis}", known.axes[axis].labels):
+            found[axis] = label[0]
+    return found
+
+
+def check_axes(
+    section: Section,
+    rows: str | None,
+    columns: tuple[str, ...],
+    over: tuple[str, ...],
+    where: Mapping[str, str],
+    known: Known,
+) -> None:
+    """Nothing is averaged silently: each axis has exactly one place in a table."""
+    places = [rows, *columns, *over, *where]
+    for axis in known.axes:
+        used = places.count(axis)
+        if used == 0:
+            section.refuse(
+                section.node.place,
+                f"{section.name} does not say what to do with axis {axis!r}: "
+                "put it in rows, columns, where or over",
+                axis,
+            )
+        elif used > 1:
+            section.refuse(
+                section.node.place, f"{section.name} uses axis {axis!r} {used} times", axis
+            )
+
+
+def template(
+    section: Section, key: str, default: str, fields: tuple[str, ...], **options: bool
+) -> str:
+    text = section.text(key, default)
+    if wrong := fault_in_template(text, fields, **options):
+        section.refuse(
+            section.entries[key].mark, f"{section.called(key)} {quoted(text)}: {wrong}", key
+        )
+        return default
+    return text
+
+
+def renamed(section: Section, labels: list[str]) -> dict[str, str]:
+    found, known = {}, set(labels)
+    for label, node in section.each("labels").items():
+        if label not in known:
+            section.refuse(
+                node.place, unknown("label", label, labels, f" in {section.called('labels')}")
+            )
+        elif not isinstance(node.value, str) or not node.value:
+            section.refuse(
+                node.mark, f"{section.called('labels')}.{label} must be text, not {node.kind}"
+            )
+        else:
+            found[label] = node.value
+    return found
+
+
+def inside(section: Section, key: str, known: tuple[str, ...]) -> Section | None:
+    if key not in section:
+        return None
+    return Section(section.entries[key], section.called(key), section.problems, known)
+
+
+def floor(section: Section, values: tuple[str, ...]) -> Floor | None:
+    inner = inside(section, "floor", ("label", "values"))
+    if inner is None:
+        return None
+    inner.required("label", "values")
+    found = {}
+    for value, node in inner.each("values").items():
+        if value not in values:
+            inner.refuse(node.place, unknown("value", value, values, f" in {inner.name}"))
+        elif not RESULT_KEY.fits(node.value):
+            inner.refuse(
+                node.mark,
+                f"{inner.name}.values.{value} must be {RESULT_KEY.words}, not {node.kind}",
+            )
+        else:
+            found[value] = node.value
+    return Floor(label=inner.text("label", "Floor"), values=found)
+
+
+def best(
+    section: Section, values: tuple[str, ...], columns: tuple[str, ...], known: Known
+) -> Best | None:
+    inner = inside(section, "best", ("values", "per", "mark"))
+    if inner is None:
+        return None
+    inner.required("values")
+    ranked = inner.names("values", "value", values)
+    for value in ranked:
+        if known.metrics[value].goal is None:
+            inner.refuse(
+                inner.entries["values"].mark,
+                f"metric {value!r} has no goal (min or max), so none of its cells is best",
+            )
+    return Best(
+        values=ranked,
+        per=inner.names("per", "axis", columns),
+        mark=inner.choice("mark", ("bold",), "bold"),
+    )
+
+
+def delta(section: Section, columns: tuple[str, ...], known: Known) -> Delta | None:
+    inner = inside(section, "delta", ("axis", "from", "to", "label", "significance"))
+    if inner is None:
+        return None
+    inner.required("axis", "from", "to")
+    axis = inner.name_of("axis", "axis among the columns", columns)
+    if axis is None:
+        return None
+    labels = known.axes[axis].labels
+    start, end = (inner.name_of(key, f"level of {axis}", labels) for key in ("from", "to"))
+    if start is not None and start == end:
+        inner.refuse(inner.entries["to"].mark, f"{inner.name} goes from {start!r} to itself")
+    test = inside(inner, "significance", ("alpha", "correct", "mark"))
+    return Delta(
+        axis=axis,
+        start=start or "",
+        end=end or "",
+        label=inner.text("label", "Δ"),
+        significance=test and Significance(**settings_of(test)),
+    )
+
+
+def significance(
+    section: Section, values: tuple[str, ...], rows: tuple[str, ...]
+) -> Significance | None:
+    inner = inside(section, "significance", ("value", "against", "alpha", "correct", "mark"))
+    if inner is None:
+        return None
+    inner.required("value", "against")
+    return Significance(
+        value=inner.name_of("value", "value", values),
+        against=inner.name_of("against", "row", rows),
+        **settings_of(inner),
+    )
+
+
+def settings_of(test: Section) -> dict[str, object]:
+    return {
+        "alpha": test.number("alpha", 0.05, over=0, below=1),
+        "correct": test.choice("correct", ("holm", "none"), "holm"),
+        "mark": test.text("mark", "*"),
+    }
+
+
+def relative_to(section: Section, rows: tuple[str, ...]) -> RelativeTo | None:
+    inner = inside(section, "relative_to", ("row", "as"))
+    if inner is None:
+        return None
+    inner.required("row")
+    return RelativeTo(
+        row=inner.name_of("row", "row", rows) or "",
+        form=template(inner, "as", "{ratio:.1f}x", ("ratio",), formats=True),
+    )
+
+
+def beside(section: Section, known: Known) -> str | None:
+    found = section.choice("beside", ("paper",))
+    if found and not known.reported:
+        section.refuse(
+            section.entries["beside"].mark,
+            f"{section.name}.beside needs published values: add 'reported:'",
+        )
+    return found
+
+
+def equal_cost(section: Section) -> int | str | None:
+    inner = inside(section, "at", ("updates",))
+    if inner is None:
+        return None
+    inner.required("updates")
+    updates = inner.entries.get("updates")
+    if updates is None:
+        return None
+    if updates.value != "min" and not is_whole(updates.value, 1):
+        inner.wrong("updates", "a whole number, 1 or more, or min")
+        return None
+    return updates.value

@@ -1,0 +1,7 @@
+"""Trials and their records in; a Table out. The only place that averages."""
+
+from sweeper.tables.cells import Cell, Column, Row, Table
+from sweeper.tables.numerals import FORMAT
+from sweeper.tables.pivot import tabulate
+
+__all__ = ["FORMAT", "Cell", "Column", "Row", "Table", "tabulate"]

@@ -1,0 +1,123 @@
+"""The types of a finished table: what a rendering is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sweeper.spec.sweep import Metric
+
+CellState = Literal[
+    "value", "stale", "missing", "running", "failed", "diverged", "quoted", "not applicable"
+]
+ColumnKind = Literal["value", "delta", "ratio", "paper", "difference"]
+
+MARKS = ("†", "‡", "§", "¶", "‖", "#")  # the traditional order; then doubled, tripled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """`text` is what is printed, without footnote marks. `samples` are the numbers behind
+    it, as displayed (scaled): labels on the axes under `over` -> value. `points` counts the
+    trials that it should have, `n` those that gave a value, `states` all by state.
+    `notes` are the texts of its footnotes. `p` and `resolved` belong to a difference
+    between columns, `star` to one against a row."""
+
+    state: CellState
+    text: str = ""
+    mean: float | None = None
+    sd: float | None = None
+    n: int = 0
+    points: int = 0
+    samples: Mapping[str, float] = field(default_factory=dict)
+    trials: tuple[str, ...] = ()
+    states: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    best: bool = False
+    p: float | None = None
+    resolved: bool | None = None
+    star: str = ""
+
+    @property
+    def pending(self) -> int:
+        """How many of its trials may still come by running the sweep again."""
+        return self.states.get("running", 0) + self.states.get("missing", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """`key` is the label in the sweep file, `label` what is printed. The floor is a row
+    that is no level of the axis."""
+
+    key: str
+    label: str
+    floor: bool = False
+    rule_after: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """`at` is axis -> label in the sweep file; `path` the printed headings, outer to inner,
+    as many in every column ("" where a level has none), and `notes` their footnotes."""
+
+    at: Mapping[str, str]
+    metric: Metric
+    kind: ColumnKind = "value"
+    path: tuple[str, ...] = ()
+    notes: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """`cells` is row by row. `footer` says how the table was made and what its marks mean,
+    one statement a line; `marks` is footnote text -> mark, in reading order."""
+
+    name: str
+    profile: str
+    caption: str
+    row_axis: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    marks: Mapping[str, str]
+    footer: tuple[str, ...]
+
+    def lines(self) -> Iterator[tuple[Row, tuple[Cell, ...]]]:
+        return zip(self.rows, self.cells, strict=True)
+
+    def mark(self, *notes: str | None) -> str:
+        return "".join(self.marks[note] for note in notes if note)
+
+    def heading(self, column: Column) -> tuple[str, ...]:
+        """The column's headings with their footnote marks."""
+        pairs = zip(column.path, column.notes, strict=True)
+        return tuple(text + self.mark(note) for text, note in pairs)
+
+    def mark_of(self, cell: Cell) -> str:
+        return self.mark(*cell.notes) + cell.star
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """State -> how many of the cells that trials fill are in it."""
+        body = [
+            cell.state
+            for row, cells in self.lines()
+            for column, cell in zip(self.columns, cells, strict=True)
+            if column.kind == "value" and not row.floor
+        ]
+        return dict(Counter(body))
+
+    @property
+    def filled(self) -> bool:
+        """Whether each trial of each cell gave what it can give."""
+        states = {state for cells in self.cells for cell in cells for state in cell.states}
+        return states <= {"value", "stale", "not applicable"}
+
+
+def numbered(notes: Iterable[str | None]) -> dict[str, str]:
+    """Footnote text -> mark, in order of first appearance, one mark a text."""
+    texts = dict.fromkeys(note for note in notes if note)
+    return {text: MARKS[i % len(MARKS)] * (i // len(MARKS) + 1) for i, text in enumerate(texts)}

@@ -1,0 +1,353 @@
+"""The pivot itself: a table's specification, the design and what the store knows in; a
+Table out.
+
+A cell sums up the trials that agree with its row and its column, one for each combination
+of the axes under `over`. Every axis of the sweep has a part in the table, so nothing is
+averaged that was not asked for. Derived columns (differences, ratios, published values)
+are made of finished cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+from sweeper import stats
+from sweeper.record import Record
+from sweeper.spec.sweep import Metric, Sweep, TableSpec
+from sweeper.tables.cells import Cell, Column, Row, Table, numbered
+from sweeper.tables.comparisons import Cells, mark_best, resolve_deltas, star
+from sweeper.tables.footers import footer
+from sweeper.tables.headings import columns_of, published, rows_of
+from sweeper.tables.numerals import NONE, numeral, ratio, summary
+from sweeper.tables.readings import Histories, Reading, Readings, label_of
+from sweeper.trial import Trial
+
+STALE = "made by code that has changed since"
+EMPTY_STATES = ("running", "missing", "failed", "diverged", "not applicable")  # first wins
+
+
+def tabulate(
+    spec: TableSpec,
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    records: Mapping[str, Record],
+    *,
+    states: Mapping[str, str] | None = None,
+    histories: Histories | None = None,
+    remarks: Iterable[str] = (),
+) -> Table:
+    """`trials` is the sweep's whole design; `records` and `states` (as a plan gives them;
+    by default the records' own) go by trial id; `histories` (trial id -> measurements) is
+    needed where the table is read `at` a cost; `remarks` end the footer."""
+    check_axes(spec, sweep)
+    readings = Readings(records=records, states=states, histories=histories)
+    rows = rows_of(spec, sweep, trials)
+    shown = _shown(spec, sweep, trials, rows)
+    rows = _without_empty_floor(spec, rows, shown, readings)
+    columns = columns_of(spec, sweep, shown)
+    limits = _limits(spec, columns, shown, readings)
+
+    cells = _value_cells(spec, sweep, rows, columns, shown, readings, limits)
+    _fill_deltas(spec, rows, columns, cells)
+    _fill_ratios(spec, rows, columns, cells)
+    _fill_published(spec, sweep, rows, columns, cells)
+    verdicts = [
+        *resolve_deltas(spec, columns, cells),
+        *mark_best(spec, rows, columns, cells),
+        *star(spec, rows, columns, cells),
+    ]
+    rows = _without_said_notes(rows, columns, cells)
+    body = tuple(tuple(cells[i, j] for j in range(len(columns))) for i in range(len(rows)))
+    notes = [note for column in columns for note in column.notes]
+    for row, line in zip(rows, body, strict=True):
+        notes += [row.note, *(note for cell in line for note in cell.notes)]
+    return Table(
+        name=spec.name,
+        profile=sweep.profile,
+        caption=spec.caption or _caption(spec, columns),
+        row_axis=spec.rows,
+        columns=columns,
+        rows=rows,
+        cells=body,
+        marks=numbered(notes),
+        footer=footer(
+            spec, sweep, columns, body, shown, readings, limits, verdicts, tuple(remarks)
+        ),
+    )
+
+
+def check_axes(spec: TableSpec, sweep: Sweep) -> None:
+    """Each axis has exactly one part in the table. A sweep file that says otherwise was
+    refused with a line and a column when it was read; this holds for everyone else."""
+    parts = Counter([spec.rows, *spec.columns, *spec.over, *spec.where])
+    axes = {axis.name for axis in sweep.axes}
+    assert set(parts) == axes, f"{spec.name}: no silent averaging: {set(parts) ^ axes}"
+    assert max(parts.values()) == 1, f"{spec.name}: an axis has two parts: {parts}"
+
+
+def _shown(
+    spec: TableSpec, sweep: Sweep, trials: Sequence[Trial], rows: Sequence[Row]
+) -> tuple[Trial, ...]:
+    """The trials of the table, in the order of the levels of the axes that are averaged
+    over: no sum depends on the order in which trials or records came."""
+    keys = {row.key for row in rows if not row.floor}
+    order = {axis.name: {label: i for i, label in enumerate(axis.labels)} for axis in sweep.axes}
+    chosen = [
+        trial
+        for trial in trials
+        if label_of(trial, spec.rows) in keys
+        and all(label_of(trial, axis) == label for axis, label in spec.where.items())
+    ]
+    last = len(trials)
+    return tuple(
+        sorted(chosen, key=lambda t: [order[a].get(label_of(t, a), last) for a in spec.over])
+    )
+
+
+def _without_empty_floor(
+    spec: TableSpec, rows: tuple[Row, ...], shown: Sequence[Trial], readings: Readings
+) -> tuple[Row, ...]:
+    """No floor where no finished trial knows one: the corpora have none."""
+    results = [readings.records[trial.id].result for trial in shown if readings.done(trial)]
+    if spec.floor is None or not results:
+        return rows
+    known = any(key in result for result in results for key in spec.floor.values.values())
+    return rows if known else tuple(row for row in rows if not row.floor)
+
+
+def _limits(
+    spec: TableSpec, columns: Sequence[Column], shown: Sequence[Trial], readings: Readings
+) -> list[float | None]:
+    """The cost at which each column is read: None for the end of training; for "min" that
+    of its cheapest finished trial, one for the two sides of a difference."""
+    if spec.at is None or spec.at != "min":
+        return [spec.at] * len(columns)
+    shared = [axis for axis in spec.columns if spec.delta is None or axis != spec.delta.axis]
+    cheapest: dict[tuple[str, ...], float] = {}
+    for trial in shown:
+        cost = readings.records[trial.id].cost if readings.done(trial) else None
+        if cost is not None:
+            group = tuple(label_of(trial, axis) for axis in shared)
+            cheapest[group] = min(cost, cheapest.get(group, cost))
+    return [cheapest.get(tuple(c.at[axis] for axis in shared), 0.0) for c in columns]
+
+
+def _value_cells(
+    spec: TableSpec,
+    sweep: Sweep,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    shown: Sequence[Trial],
+    readings: Readings,
+    limits: Sequence[float | None],
+) -> Cells:
+    points: dict[tuple[str, ...], dict[str, Trial]] = defaultdict(dict)
+    for trial in shown:
+        place = (label_of(trial, spec.rows), *(label_of(trial, axis) for axis in spec.columns))
+        key = "/".join(label_of(trial, axis) for axis in spec.over)
+        first = points[place].setdefault(key, trial)
+        assert first.id == trial.id, f"two trials at {place}, {key}"
+    cells: Cells = {}
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        labels = tuple(column.at.values())
+        if column.kind != "value":
+            continue
+        if row.floor:
+            pool = [
+                t for place, there in points.items() if place[1:] == labels for t in there.values()
+            ]
+            cells[i, j] = _floor_cell(spec, column.metric, pool, readings)
+        else:
+            cells[i, j] = _value_cell(
+                spec,
+                column.metric,
+                points.get((row.key, *labels), {}),
+                readings,
+                limits[j],
+                row.note,
+            )
+    return cells
+
+
+def _value_cell(
+    spec: TableSpec,
+    metric: Metric,
+    points: Mapping[str, Trial],
+    readings: Readings,
+    limit: float | None,
+    note: str | None,
+) -> Cell:
+    """`note` is the row's: it explains what stands in for the metric (`or:`)."""
+    distinct = {trial.id: (key, trial) for key, trial in reversed(points.items())}
+    points = dict(reversed(distinct.values()))  # labels that share a trial count it once
+    read = {key: readings.read(trial, metric, limit) for key, trial in points.items()}
+    samples = {key: reading.value for key, reading in read.items() if reading.value is not None}
+    states = Counter(reading.state for reading in read.values())
+    cell = Cell(
+        state=_state(states),
+        n=len(samples),
+        points=len(points),
+        samples=samples,
+        trials=tuple(trial.id for trial in points.values()),
+        states=dict(states),
+        notes=_notes(metric, read, states, note),
+    )
+    if not samples:
+        return replace(cell, text=NONE if cell.state == "not applicable" else cell.state)
+    return _summed_up(cell, spec.cell, metric)
+
+
+def _state(states: Mapping[str, int]) -> str:
+    if states.get("stale"):
+        return "stale"
+    if states.get("value"):
+        return "value"
+    return next((state for state in EMPTY_STATES if states.get(state)), "not applicable")
+
+
+def _summed_up(cell: Cell, template: str, metric: Metric, *, signed: bool = False) -> Cell:
+    values = list(cell.samples.values())
+    text = summary(values, template, metric.format, signed=signed, unit=metric.unit)
+    short = f" (n={cell.n})" if cell.n < cell.points and "{n}" not in template else ""
+    return replace(cell, text=text + short, mean=stats.mean(values), sd=stats.sd(values))
+
+
+def _notes(
+    metric: Metric, read: Mapping[str, Reading], states: Mapping[str, int], note: str | None
+) -> tuple[str, ...]:
+    notes = []
+    if any(reading.filled for reading in read.values()):
+        notes.append(note or f"{metric.fallback} in place of {metric.source}")
+    if states.get("stale"):
+        notes.append(STALE)
+    lost = [f"{states[state]} {state}" for state in ("failed", "diverged") if states.get(state)]
+    if lost and any(reading.value is not None for reading in read.values()):
+        notes.append(f"left out: {', '.join(lost)} of {len(read)} trials")
+    return tuple(notes)
+
+
+def _floor_cell(spec: TableSpec, metric: Metric, pool: Sequence[Trial], readings: Readings) -> Cell:
+    """The same key of all trials of the column, whatever their row: it says something of
+    the corpus, so it has neither spread nor n."""
+    source = spec.floor.values.get(metric.name)
+    if source is None:
+        return Cell(state="not applicable", text=NONE)
+    floor = replace(metric, source=source, fallback=None)
+    distinct = {trial.id: trial for trial in pool}.values()
+    values = [v for t in distinct if (v := readings.read(t, floor).value) is not None]
+    if not values:
+        pending = any(readings.state(trial) in ("missing", "running") for trial in distinct)
+        return Cell(state="missing" if pending else "not applicable", text=NONE)
+    text = summary(values, "{mean}", metric.format, unit=metric.unit)
+    return Cell(state="value", text=text, mean=stats.mean(values), n=len(values))
+
+
+def _fill_deltas(
+    spec: TableSpec, rows: Sequence[Row], columns: Sequence[Column], cells: Cells
+) -> None:
+    """Level `end` minus level `start`, seed by seed. Differences always carry a spread."""
+    if spec.delta is None:
+        return
+    template = spec.cell if "{sd}" in spec.cell or "{ci95}" in spec.cell else "{mean} ± {sd}"
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        if column.kind != "delta":
+            continue
+        start, end = (
+            cells[i, _value_column(columns, column, {spec.delta.axis: label})]
+            for label in (spec.delta.start, spec.delta.end)
+        )
+        differences = stats.paired_differences(start.samples, end.samples)
+        states = Counter(start.states) + Counter(end.states)
+        same = start.trials == end.trials  # one trial under both labels: nothing differs
+        if row.floor or same or not differences:
+            state = "not applicable" if row.floor or same else _unpaired(start, end)
+            cells[i, j] = Cell(state=state, text=NONE if same and not row.floor else "")
+            continue
+        cell = Cell(
+            state=_state(states),
+            n=len(differences),
+            points=max(start.points, end.points),
+            samples=differences,
+            trials=start.trials + end.trials,
+            p=stats.paired_t(list(differences.values())),
+        )
+        cells[i, j] = _summed_up(cell, template, column.metric, signed=True)
+
+
+def _unpaired(start: Cell, end: Cell) -> str:
+    empty = {cell.state: 1 for cell in (start, end) if not cell.samples}
+    return _state(empty)
+
+
+def _fill_ratios(
+    spec: TableSpec, rows: Sequence[Row], columns: Sequence[Column], cells: Cells
+) -> None:
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        if column.kind != "ratio":
+            continue
+        k = _value_column(columns, column)
+        reference = next(n for n, other in enumerate(rows) if other.key == spec.relative_to.row)
+        above, below = cells[i, k].mean, cells[reference, k].mean
+        if row.floor or above is None or not below:
+            cells[i, j] = Cell(state="not applicable")
+        else:
+            text = ratio(above / below, spec.relative_to.form)
+            trials = cells[i, k].trials + cells[reference, k].trials
+            cells[i, j] = Cell(state="value", text=text, mean=above / below, trials=trials)
+
+
+def _fill_published(
+    spec: TableSpec, sweep: Sweep, rows: Sequence[Row], columns: Sequence[Column], cells: Cells
+) -> None:
+    """The published value beside each cell, and ours minus it."""
+    notes = sweep.reported.get(spec.name, {}).get("notes", {})
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        if column.kind not in ("paper", "difference"):
+            continue
+        value = None if row.floor else published(spec, sweep, row.key, column.at, column.metric)
+        ours = cells[i, _value_column(columns, column)].mean
+        metric = column.metric
+        if value is None:
+            cells[i, j] = Cell(state="not applicable", text=NONE if column.kind == "paper" else "")
+        elif column.kind == "paper":
+            text = numeral(value, metric.format, unit=metric.unit)
+            said = tuple(filter(None, [notes.get(row.key)]))
+            cells[i, j] = Cell(state="quoted", text=text, mean=value, notes=said)
+        elif ours is None:
+            cells[i, j] = Cell(state="not applicable")
+        else:
+            text = numeral(ours - value, metric.format, signed=True, unit=metric.unit)
+            cells[i, j] = Cell(state="value", text=text, mean=ours - value)
+
+
+def _value_column(
+    columns: Sequence[Column], beside: Column, at: Mapping[str, str] | None = None
+) -> int:
+    """The column of values that a derived column is made from."""
+    labels = {**beside.at, **(at or {})}
+    return next(
+        j
+        for j, column in enumerate(columns)
+        if column.kind == "value"
+        and column.at == labels
+        and column.metric.name == beside.metric.name
+    )
+
+
+def _without_said_notes(
+    rows: Sequence[Row], columns: Sequence[Column], cells: Cells
+) -> tuple[Row, ...]:
+    """A row's note goes to its label, unless its cells carry it already."""
+    said = [{n for j in range(len(columns)) for n in cells[i, j].notes} for i in range(len(rows))]
+    return tuple(
+        replace(row, note=None) if row.note in notes else row
+        for row, notes in zip(rows, said, strict=True)
+    )
+
+
+def _caption(spec: TableSpec, columns: Sequence[Column]) -> str:
+    shown = dict.fromkeys(column.metric.label or column.metric.name for column in columns)
+    return f"{', '.join(shown)} by {spec.rows}"

@@ -1,0 +1,90 @@
+"""Trials, records and states in; for one trial and one metric, a value or why there is none.
+
+A value is a float only where the trial is done and the metric is in its result. All other
+states stay states: nothing here turns one into a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sweeper.record import Measurement, Record
+from sweeper.spec.sweep import Metric
+from sweeper.trial import Trial
+
+ReadingState = Literal[
+    "value", "stale", "missing", "running", "failed", "diverged", "not applicable"
+]
+ABSENT = "–"  # the label of a trial on an axis that does not exist for it (`when:`)
+Histories = Callable[[str], Iterable[Measurement]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """`value` is scaled as the metric says; `filled` says that the metric's fallback
+    stands in for it."""
+
+    state: ReadingState
+    value: float | None = None
+    filled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """Where values are read from. `states` (trial id -> state as a plan gives them) goes
+    before the record's own state: a plan knows what runs and what other code made."""
+
+    records: Mapping[str, Record]
+    states: Mapping[str, str] | None = None
+    histories: Histories | None = None
+
+    def state(self, trial: Trial) -> str:
+        record = self.records.get(trial.id)
+        if record is not None and record.evaluation_id != trial.evaluation_id:
+            record = None  # scored under other settings: not what is asked for
+        if self.states is not None and trial.id in self.states:
+            state = self.states[trial.id]
+        else:
+            state = record.state if record is not None else "missing"
+        valid = record is not None and record.state == "done"
+        return "missing" if state in ("done", "stale") and not valid else state
+
+    def done(self, trial: Trial) -> bool:
+        """Whether there is a valid result, whatever code made it."""
+        return self.state(trial) in ("done", "stale")
+
+    def read(self, trial: Trial, metric: Metric, limit: float | None = None) -> Reading:
+        """The metric in the trial's result or, with a `limit`, in the last measurement of
+        its history that cost at most so much."""
+        state = self.state(trial)
+        if not self.done(trial):
+            return Reading(state=state)
+        for key in filter(None, (metric.source, metric.fallback)):
+            if limit is None:
+                value = self.records[trial.id].result.get(key)
+            else:
+                value = self._value_at(trial, key, limit)
+            if value is not None and math.isfinite(value):
+                return Reading(
+                    state="stale" if state == "stale" else "value",
+                    value=value * metric.scale,
+                    filled=key != metric.source,
+                )
+        return Reading(state="not applicable")
+
+    def _value_at(self, trial: Trial, key: str, limit: float) -> float | None:
+        assert self.histories is not None, "a table with `at` needs the trials' histories"
+        latest: Measurement | None = None
+        for measurement in self.histories(trial.id):
+            affordable = key in measurement.values and measurement.cost <= limit
+            # Strictly later: a result repeats the last cost with its best checkpoint's value.
+            if affordable and (latest is None or measurement.cost > latest.cost):
+                latest = measurement
+        return latest.values[key] if latest is not None else None
+
+
+def label_of(trial: Trial, axis: str) -> str:
+    return trial.labels.get(axis, ABSENT)

@@ -1,0 +1,74 @@
+"""Where what came of trials is kept. A trial goes in; its record comes out.
+
+folder  the durable truth: a folder per trial, written by the process that runs it.
+mlflow  the published copy, delivered from the folders by the courier; also readable back.
+
+Importing this package imports neither mlflow nor any other heavy library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from sweeper.errors import SpecError, unknown
+from sweeper.record import Record
+from sweeper.trial import Trial
+
+
+class Attempt(Protocol):
+    """One try at a trial, alone in writing to its folder until it is finished."""
+
+    number: int
+    folder: Path
+
+    def measure(self, cost: float, values: Mapping[str, float]) -> None: ...
+
+    def heartbeat(self) -> None: ...
+
+    def finish(self, record: Record) -> Record: ...
+
+    def abandon(self, reason: str) -> None: ...
+
+
+class Readable(Protocol):
+    """All that tables and plans need of a store."""
+
+    def find(self, trials: Iterable[Trial]) -> dict[str, Record]:
+        """Trial id -> record, of those trials about which something is known."""
+        ...
+
+
+class Store(Readable, Protocol):
+    """All that a worker needs of one."""
+
+    def start(self, trial: Trial) -> Attempt: ...
+
+
+def open_store(name: str, root: Path, tracking: str | None = None) -> Readable:
+    """The store called `name`: that of the folder `root`, or of the MLflow that is fed from
+    it, at the URI `tracking` (None: the database in `root`). "my_pkg.module:function" is a
+    name too."""
+    if name in STORES:
+        return STORES[name](root, tracking)
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise SpecError(unknown("store", name, STORES))
+    return getattr(importlib.import_module(module), function)(root, tracking)
+
+
+def open_folder(root: Path, tracking: str | None) -> Readable:
+    from sweeper.track.folder import Folder
+
+    return Folder(root)
+
+
+def open_mlflow(root: Path, tracking: str | None) -> Readable:
+    from sweeper.track.mlflow import MLflowStore
+
+    return MLflowStore(root, tracking)
+
+
+STORES = {"folder": open_folder, "mlflow": open_mlflow}

@@ -1,0 +1,311 @@
+"""Trials in, what came of them out: a folder per trial, the durable truth.
+
+    <root>/trials/<trial id>/
+        trial.json                     what is trained: trainer, configuration, seed, data digest
+        lease-<attempt>.json           who runs it, or ran it (lease.py)
+        journal.jsonl                  what happened (journal.py)
+        result-<evaluation id>.json    the record, once it has ended; only this makes it done
+        artifacts/ artifacts.json      the trainer's files, and their checksums
+        checkpoints/ log.txt           the trainer's and the worker's own
+
+Only the attempt that holds the lease writes. Between the look at the fence and the write
+there is a moment in which an attempt on another host could be taken over; what it then
+writes is one valid result more, which the newer attempt replaces.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.record import Measurement, Record
+from sweeper.track import journal, lease
+from sweeper.track.journal import Journal
+from sweeper.track.lease import FencedOut, Lease, LeaseHeld
+from sweeper.track.sealed import seal, spell, unseal, unspell, write_whole
+from sweeper.trial import Trial
+
+__all__ = ["Attempt", "FencedOut", "Folder", "LeaseHeld"]
+
+FORMAT = 1  # of a record; a reader refuses a newer one
+TRIAL_ID = re.compile(r"[0-9a-f]{8,64}")
+RENEWAL_SECONDS = lease.EXPIRY_SECONDS / 6
+
+
+class Folder:
+    """The store at `root`. Holds nothing but the path: the disk is the state."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root).absolute()
+        self._trials = str(self.root / "trials")
+
+    def start(self, trial: Trial) -> Attempt:
+        """A new attempt at `trial`. Raises LeaseHeld while another process is at it.
+
+        A trial that has a result may be started again, under this or another evaluation."""
+        folder = self.path(trial.id)
+        make(folder)
+        held = lease.take(folder)
+        with ExitStack() as on_failure:
+            on_failure.callback(lease.release, folder, held)
+            describe(trial, folder / "trial.json")
+            attempt = Attempt(trial, folder, held)
+            on_failure.pop_all()
+        return attempt
+
+    def find(self, trials: Iterable[Trial]) -> dict[str, Record]:
+        """Trial id -> record. Raises CorruptRecord with all that cannot be believed."""
+        found: dict[str, Record] = {}
+        corrupt = []
+        for trial in trials:
+            try:
+                record = self.record(trial)
+            except CorruptRecord as fault:
+                corrupt += fault.problems
+                continue
+            if record is not None:
+                found[trial.id] = record
+        if corrupt:
+            raise CorruptRecord(*corrupt)
+        return found
+
+    def record(self, trial: Trial) -> Record | None:
+        """What is known of `trial`: its result, or that it is running, or nothing."""
+        ended = read_result(f"{self._trials}/{trial.id}/result-{trial.evaluation_id}.json", trial)
+        if ended is not None and ended.state == "done":
+            return ended
+        now = lease.live(self.path(trial.id))
+        if now is None:
+            return ended
+        return Record(
+            trial_id=trial.id,
+            evaluation_id=trial.evaluation_id,
+            state="running",
+            attempt=now.attempt,
+        )
+
+    def history(self, trial_id: str, evaluation_id: str | None = None) -> tuple[Measurement, ...]:
+        """The course of training by ascending cost, attempts joined (see journal.history).
+        With an evaluation, what came after its own last attempt is left out."""
+        entries = self.entries(trial_id)
+        if evaluation_id is not None:
+            entries = journal.until_last(entries, evaluation_id)
+        return journal.history(entries)
+
+    def entries(self, trial_id: str) -> list[dict[str, Any]]:
+        return journal.read(self.path(trial_id) / "journal.jsonl")[0]
+
+    def artifacts(self, trial_id: str) -> dict[str, dict[str, Any]]:
+        """Path below the trial's folder -> {"sha256", "bytes"}, as its last attempt left them."""
+        path = self.path(trial_id) / "artifacts.json"
+        try:
+            return unseal(path.read_bytes())["files"]
+        except FileNotFoundError:
+            return {}
+        except ValueError as fault:
+            raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+
+    def forget(self, trial_id: str) -> None:
+        """Removes all that is known of a trial. Raises LeaseHeld while it runs."""
+        folder = self.path(trial_id)
+        now = lease.live(folder)
+        if now is not None:
+            raise LeaseHeld(trial_id, now.owner, now.since)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def path(self, trial_id: str) -> Path:
+        assert TRIAL_ID.fullmatch(trial_id), trial_id
+        return Path(self._trials, trial_id)
+
+    def ids(self) -> list[str]:
+        """Every trial that has a folder, sorted."""
+        try:
+            return sorted(name for name in os.listdir(self._trials) if TRIAL_ID.fullmatch(name))
+        except FileNotFoundError:
+            return []
+
+    def prepare(self) -> None:
+        """Raises EnvironmentFault unless the store can be written: asked before any trial."""
+        make(Path(self._trials))
+        write_whole(self.root / ".writable", b"")
+
+
+class Attempt:
+    """One try at a trial. Has state because it holds the lease and the open journal, and
+    because it counts time from its own start."""
+
+    def __init__(self, trial: Trial, folder: Path, held: Lease):
+        self.trial, self.folder, self.number = trial, folder, held.attempt
+        self._lease = held
+        self._renewed = self._began = time.monotonic()
+        self._cpu_began = time.process_time()
+        self._journal = Journal(folder / "journal.jsonl")
+        self._earlier = journal.seconds_spent(self._journal.entries)
+        self._append(
+            "start",
+            evaluation_id=trial.evaluation_id,
+            evaluation=trial.evaluation,
+            host=held.host,
+            pid=held.pid,
+        )
+
+    def measure(self, cost: float, values: Mapping[str, float]) -> None:
+        """Appends one measurement. Raises FencedOut once a newer attempt exists."""
+        self.heartbeat()
+        self._append("measure", **self._time(), cost=float(cost), values=spell(values))
+
+    def heartbeat(self) -> None:
+        """Says that this attempt lives; cheap enough for every second, from any thread."""
+        self._check()
+        if time.monotonic() - self._renewed > RENEWAL_SECONDS:
+            lease.renew(self.folder, self._lease)
+            self._renewed = time.monotonic()
+
+    def finish(self, record: Record) -> Record:
+        """Ends the attempt and returns the record as it was written: with this attempt's
+        number, the time, and the seconds of earlier attempts added to its own.
+
+        A result that is done is not replaced by a later failure."""
+        self._check()
+        own = self._time()
+        written = replace(
+            record,
+            attempt=self.number,
+            seconds=(record.seconds or own["seconds"]) + self._earlier["seconds"],
+            cpu_seconds=(record.cpu_seconds or own["cpu_seconds"]) + self._earlier["cpu_seconds"],
+            finished_at=time.time(),
+        )
+        try:
+            files = manifest(self.folder)
+            write_whole(self.folder / "artifacts.json", seal({"files": files}))
+            self._append("end", **own, state=record.state, error=record.error)
+            self._journal.sync()
+            path = self.folder / f"result-{self.trial.evaluation_id}.json"
+            if record.state == "done" or not is_done(path, self.trial):
+                write_whole(path, seal(plain(written)) + b"\n")
+        finally:
+            self._release()
+        return written
+
+    def abandon(self, reason: str) -> None:
+        """Gives the trial free without a result: stopped, to be continued later."""
+        self._check()
+        self._append("end", **self._time(), state="interrupted", error=reason)
+        self._journal.sync()
+        self._release()
+
+    def _check(self) -> None:
+        if not self._journal.in_place():
+            raise EnvironmentFault(f"{self.folder} was removed while its trial was running")
+        if lease.fenced(self.folder, self._lease):
+            raise FencedOut(
+                f"attempt {self.number} at trial {self.trial.id} was taken over by a newer one"
+            )
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        self._journal.append({"kind": kind, "attempt": self.number, "at": time.time(), **fields})
+
+    def _time(self) -> dict[str, float]:
+        return {
+            "seconds": time.monotonic() - self._began,
+            "cpu_seconds": time.process_time() - self._cpu_began,
+        }
+
+    def _release(self) -> None:
+        lease.release(self.folder, self._lease)
+        self._journal.close()
+
+
+REPAIR = "delete its folder to train the trial again"
+
+
+def make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise EnvironmentFault(f"cannot make the folder {folder}: {fault}") from fault
+
+
+def describe(trial: Trial, path: Path) -> None:
+    """Writes what is trained, once. What is there already must be the same trial."""
+    what = {
+        "id": trial.id,
+        "trainer": trial.trainer.identity,
+        "config": trial.config,
+        "seed": trial.seed,
+        "data_digest": trial.data_digest,
+    }
+    try:
+        there = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        write_whole(path, json.dumps(what, indent=2, allow_nan=False).encode() + b"\n")
+        return
+    except ValueError as fault:
+        raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+    if there.get("id") != trial.id:
+        raise CorruptRecord(f"{path}: this is trial {there.get('id')}, not {trial.id}; {REPAIR}")
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """A record as JSON can hold it; `restored` is the way back."""
+    return {"format": FORMAT, **asdict(record), "result": spell(record.result)}
+
+
+def restored(fields: Mapping[str, Any]) -> Record:
+    """Raises ValueError for a record that a newer program wrote."""
+    if fields["format"] > FORMAT:
+        raise ValueError(f"written by a newer version (record format {fields['format']})")
+    known = {key: value for key, value in fields.items() if key != "format"}
+    return Record(**{**known, "result": unspell(fields["result"])})
+
+
+def read_result(path: str | Path, trial: Trial) -> Record | None:
+    try:
+        with open(path, "rb") as file:
+            record = restored(unseal(file.read().rstrip(b"\n")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as fault:
+        raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+    if (record.trial_id, record.evaluation_id) != (trial.id, trial.evaluation_id):
+        raise CorruptRecord(f"{path}: this is the record of trial {record.trial_id}; {REPAIR}")
+    return record
+
+
+def is_done(path: Path, trial: Trial) -> bool:
+    """A result that cannot be believed is none, and may be replaced."""
+    try:
+        record = read_result(path, trial)
+    except CorruptRecord:
+        return False
+    return record is not None and record.state == "done"
+
+
+def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The files under `folder`/artifacts with their checksums; links are not followed."""
+    files = {}
+    for parent, _, names in os.walk(folder / "artifacts"):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except OSError as fault:
+                if fault.errno == errno.ELOOP:
+                    continue
+                raise
+            with open(handle, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = path.stat().st_size
+            files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": size}
+    return dict(sorted(files.items()))

@@ -1,0 +1,184 @@
+"""A trial's folder in; the right to be the one process that runs the trial out.
+
+Attempt n owns the file lease-<n>.json, which nobody else can create (O_EXCL). Whoever
+takes over a dead attempt creates n+1, so of two that try one wins, and an older attempt
+sees that it is fenced out when the next number exists. No file is ever locked or stolen.
+
+Whether an owner lives: in this process namespace of this machine by its process id and
+start time, which no clock can falsify; elsewhere by the age of its last renewal, both
+times taken from the file system's clock, so hosts need not agree on the time. A file
+server whose clock jumps forward by more than the expiry ends the leases of other hosts
+early; fencing then keeps the loser's later writes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from sweeper.errors import EnvironmentFault
+from sweeper.track.sealed import seal, unseal
+
+EXPIRY_SECONDS = 60.0
+NAME = re.compile(r"lease-(\d+)\.json")
+
+
+class LeaseHeld(EnvironmentFault):
+    """Another live process runs this trial: wait for its record."""
+
+    def __init__(self, trial_id: str, owner: str, since: float):
+        self.owner, self.since = owner, since
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+        super().__init__(f"trial {trial_id} is being run by {owner} since {clock}")
+
+
+class FencedOut(EnvironmentFault):
+    """A newer attempt has taken this trial over: this one may write nothing more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """`place` names a machine since its boot and its process namespace; `born` is the
+    process's start time there, in the machine's own ticks."""
+
+    attempt: int
+    host: str = ""
+    place: str = ""
+    pid: int = 0
+    born: str = ""
+    since: float = 0.0
+
+    @property
+    def owner(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.host else "an unreadable lease"
+
+
+def take(folder: Path) -> Lease:
+    """The next attempt's lease. Raises LeaseHeld if an owner lives."""
+    last = latest(folder)
+    if last and alive(last, folder):
+        raise LeaseHeld(folder.name, last.owner, last.since)
+    lease = Lease(
+        attempt=last.attempt + 1 if last else 1,
+        host=socket.gethostname(),
+        place=this_place(),
+        pid=os.getpid(),
+        born=birth(os.getpid()) or "",
+        since=time.time(),
+    )
+    path = path_of(folder, lease.attempt)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        winner = read(folder, lease.attempt)
+        raise LeaseHeld(folder.name, winner.owner, winner.since) from None
+    with open(handle, "wb") as file:
+        file.write(seal(asdict(lease)))
+        file.flush()
+        os.fsync(file.fileno())
+    return lease
+
+
+def renew(folder: Path, lease: Lease) -> None:
+    os.utime(path_of(folder, lease.attempt))
+
+
+def release(folder: Path, lease: Lease) -> None:
+    """Gives the trial free by dating the lease to the epoch, which needs no space on a full
+    disk. The file stays: its number is never given out again."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path_of(folder, lease.attempt), (0, 0))
+
+
+def fenced(folder: Path, lease: Lease) -> bool:
+    return path_of(folder, lease.attempt + 1).exists()
+
+
+def live(folder: Path) -> Lease | None:
+    """The lease of the process that runs this trial now, if one does."""
+    last = latest(folder)
+    return last if last and alive(last, folder) else None
+
+
+def latest(folder: Path) -> Lease | None:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return None
+    numbers = [int(match[1]) for match in map(NAME.fullmatch, names) if match]
+    return read(folder, max(numbers)) if numbers else None
+
+
+def read(folder: Path, attempt: int) -> Lease:
+    """A lease that is not wholly written (its owner is at it, or died there) is one that
+    only its age can end."""
+    try:
+        return Lease(**unseal(path_of(folder, attempt).read_bytes()))
+    except (ValueError, TypeError, FileNotFoundError):
+        return Lease(attempt=attempt)
+
+
+def alive(lease: Lease, folder: Path) -> bool:
+    try:
+        renewed = path_of(folder, lease.attempt).stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if renewed == 0:
+        return False  # Released.
+    if lease.place == this_place():
+        return birth(lease.pid) == lease.born
+    return file_system_time(folder) - renewed < EXPIRY_SECONDS
+
+
+def path_of(folder: Path, attempt: int) -> Path:
+    return folder / f"lease-{attempt}.json"
+
+
+@cache
+def this_place() -> str:
+    """Containers of one machine share its boot id and may share its name, not its processes."""
+    parts = [socket.gethostname()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        pass  # No such thing on this system: the name alone.
+    return " ".join(parts)
+
+
+def birth(pid: int) -> str | None:
+    """When process `pid` started, as its machine counts; None if it has ended.
+
+    On Linux in ticks since boot: psutil derives a wall-clock time, which moves with it."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    except OSError:
+        if os.path.exists("/proc/self/stat"):
+            return None
+    try:
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return None if ended else f"{process.create_time():.0f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def file_system_time(folder: Path) -> float:
+    """Now, by the clock that stamps files in `folder`."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b".")
+            probe.flush()
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:  # A folder that may only be read.
+        return time.time()

@@ -1,0 +1,374 @@
+"""The published record: trials' folders in, MLflow runs out; and records read back from them.
+
+All sweeps share one experiment, since a trial that two sweeps need is one run and MLflow
+shows a run in one experiment only. Each sweep has, per profile, a parent run with its
+tables in the note; a trial's run is the child of the sweep that published it first, and
+carries a tag `sweeper.sweep.<name>.<profile>` for each sweep that needs it.
+
+Everything here may be repeated: runs are looked for by tag before they are created,
+points carry the timestamps of the journal, and one last batch of tags says what has
+arrived. This is the only module that imports mlflow, and only inside functions: it takes
+two seconds. Nothing here runs on the path of training: see courier.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.record import Record
+from sweeper.track.folder import Folder
+from sweeper.track.parcel import (
+    BATCH_ITEMS,
+    BATCH_METRICS,
+    DIGEST_CHARACTERS,
+    TAG_CHARACTERS,
+    Origin,
+    Parcel,
+    batches,
+    corpus,
+    digest_of,
+    pack,
+    record_of,
+    record_tags,
+    text,
+)
+from sweeper.track.sealed import checksum
+from sweeper.trial import Trial
+
+EXPERIMENT = "sweeper"
+ARRIVED = "sweeper.arrived"  # what a run has: {"points", "digest", "artifacts", "record"}
+ARTIFACT_BYTES = 10_000_000  # larger files stay in the folder
+FEW = 10  # Runs asked for one by one; more are paged through.
+PAGE = 500
+
+# Read by mlflow when it is imported or called. One try and ten seconds a call, for its
+# own retries take four minutes and may create a run twice.
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def default_uri(root: Path) -> str:
+    """The embedded database of the store at `root`."""
+    return f"sqlite:///{Path(root).absolute() / 'mlflow.db'}"
+
+
+def redacted(uri: str) -> str:
+    """`uri` as it may be shown: without the name and the password in it, and its query."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    if host == parts.netloc and not parts.query:
+        return uri
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def database(uri: str) -> Path | None:
+    """The file behind an sqlite URI."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def ui_command(uri: str, root: Path, *, port: int = 5000) -> list[str]:
+    """The command that serves MLflow's pages for `uri` on this machine only, to be run with
+    SETTINGS in its environment; empty where `uri` is a server that has pages of its own."""
+    if uri.startswith(("http://", "https://")):
+        return []
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--default-artifact-root", artifact_root(root), "--host", "127.0.0.1"]
+    return [*command, "--port", str(port), "--workers", "1"]
+
+
+def artifact_root(root: Path) -> str:
+    return "file://" + quote(str(Path(root).absolute() / "mlartifacts"))
+
+
+class MLflowStore:
+    """Runs at a tracking URI (by default the database in `root`). Has state because a
+    connection is made on first use and kept, with the experiment and the parents found."""
+
+    def __init__(
+        self, root: Path | str, tracking_uri: str | None = None, *, experiment: str = EXPERIMENT
+    ):
+        self.root = Path(root).absolute()
+        self.uri = tracking_uri or default_uri(self.root)
+        self.experiment = experiment
+        self._parents: dict[str, str] = {}
+        self._client: Any = None
+        self._experiment_id = ""
+
+    # --- reading -------------------------------------------------------------------------
+
+    def find(self, trials: Iterable[Trial], origin: Origin | None = None) -> dict[str, Record]:
+        """Trial id -> record, of the trials whose result was published. With `origin`, the
+        runs of that sweep are looked through first."""
+        wanted = {trial.id: trial for trial in trials}
+        file = database(self.uri)
+        if not wanted or (file and not file.exists()):
+            return {}
+        found: dict[str, Record] = {}
+        with self._reachable():
+            if origin and len(wanted) > FEW:
+                self._sift(self._runs({origin.tag: "true"}), wanted, found)
+            left = [trial for key, trial in wanted.items() if key not in found]
+            if len(left) > FEW:
+                self._sift(self._runs({"sweeper.kind": "trial"}), wanted, found)
+            else:
+                for trial in left:
+                    self._sift(self._runs(names(trial)), wanted, found)
+        return found
+
+    def _sift(
+        self, runs: Iterable[Any], wanted: Mapping[str, Trial], found: dict[str, Record]
+    ) -> None:
+        for run in runs:
+            trial = wanted.get(run.data.tags.get("sweeper.trial"))
+            if trial is None or run.data.tags.get("sweeper.evaluation") != trial.evaluation_id:
+                continue
+            try:
+                record = record_of(run.data.tags)
+            except (ValueError, KeyError, TypeError) as fault:
+                raise CorruptRecord(
+                    f"MLflow run {run.info.run_id}: {fault}; delete the run and publish again"
+                ) from fault
+            if record is not None:
+                found.setdefault(trial.id, record)
+
+    # --- writing -------------------------------------------------------------------------
+
+    def publish(self, trial: Trial, folder: Folder, origin: Origin) -> None:
+        """Sends what the trial's folder says and MLflow does not have. Raises
+        EnvironmentFault where MLflow cannot be reached or refuses."""
+        entries = folder.entries(trial.id)
+        if not entries:
+            return
+        history = folder.history(trial.id, trial.evaluation_id)
+        parcel = pack(trial, origin, history, folder.record(trial), entries[0]["at"])
+        with self._reachable():
+            run = self._child(parcel, origin)
+            arrived = json.loads(run.data.tags.get(ARRIVED, "{}"))
+            sent = arrived.get("points", 0)
+            if digest_of(parcel.points[:sent]) != arrived.get("digest", digest_of(())):
+                # A later attempt has replaced points that are there: MLflow cannot take
+                # points back, only runs.
+                self._client.delete_run(run.info.run_id)
+                run, arrived, sent = self._child(parcel, origin), {}, 0
+            if not arrived:
+                self._describe(run.info.run_id, parcel)
+            self._send_points(run.info.run_id, parcel.points[sent:])
+            files = folder.artifacts(trial.id) if parcel.record else {}
+            arrived_files = self._send_files(run.info.run_id, folder.path(trial.id), files, arrived)
+            self._conclude(run, parcel, arrived_files)
+
+    def publish_tables(
+        self, origin: Origin, tables: Mapping[str, str], files: Iterable[Path] = ()
+    ) -> None:
+        """The tables (name -> markdown) into the note of the sweep's run, `files` beside."""
+        note = "\n\n".join(f"## {name}\n\n{markdown}" for name, markdown in tables.items())
+        with self._reachable():
+            parent = self._parent(origin)
+            self._client.set_tag(parent, "mlflow.note.content", text(note, TAG_CHARACTERS))
+            self._client.log_text(parent, note + "\n", "tables/tables.md")
+            for file in files:
+                self._client.log_artifact(parent, str(file), "tables")
+
+    def close(self, origin: Origin) -> None:
+        """Marks the sweep's run as ended, if there is one."""
+        if origin.tag in self._parents:
+            with self._reachable():
+                self._client.set_terminated(self._parents[origin.tag], "FINISHED")
+
+    def _child(self, parcel: Parcel, origin: Origin) -> Any:
+        """The trial's run, found or created. Two processes may have created one each: both
+        keep the same one of them and delete the other."""
+        there = sorted(
+            self._runs(names(parcel.trial)), key=lambda run: (run.info.start_time, run.info.run_id)
+        )
+        if there:
+            run, *ghosts = there
+            wanted = dict(parcel.tags)
+            for ghost in ghosts:
+                sweeps = ghost.data.tags.items()
+                wanted |= {key: x for key, x in sweeps if key.startswith("sweeper.sweep.")}
+                self._client.delete_run(ghost.info.run_id)
+            new = {key: x for key, x in wanted.items() if key not in run.data.tags}
+            self._send_tags(run.info.run_id, new)
+            return run
+        tags = {**parcel.tags, "mlflow.parentRunId": self._parent(origin)}
+        return self._client.create_run(
+            self._experiment_id,
+            start_time=parcel.started_ms,
+            tags=tags,
+            run_name=tags["mlflow.runName"],
+        )
+
+    def _parent(self, origin: Origin) -> str:
+        if origin.tag not in self._parents:
+            tags = {
+                "sweeper.kind": "sweep",
+                "sweeper.sweep": origin.sweep,
+                "sweeper.profile": origin.profile,
+            }
+            runs = sorted(self._runs(tags), key=lambda r: (r.info.start_time, r.info.run_id))
+            name = f"{origin.sweep} ({origin.profile})"
+            run = (
+                runs[0]
+                if runs
+                else self._client.create_run(self._experiment_id, tags=tags, run_name=name)
+            )
+            self._client.update_run(run.info.run_id, status="RUNNING")
+            self._parents[origin.tag] = run.info.run_id
+        return self._parents[origin.tag]
+
+    def _describe(self, run_id: str, parcel: Parcel) -> None:
+        """Configuration and data: what holds from the start."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        for batch in batches(list(parcel.params.items()), BATCH_ITEMS):
+            self._client.log_batch(run_id, params=[Param(key, value) for key, value in batch])
+        self._client.log_text(run_id, parcel.config, "config.json")
+        digest = parcel.trial.data_digest
+        if digest:
+            data = Dataset(
+                name=corpus(parcel.trial) or "data",
+                digest=digest[:DIGEST_CHARACTERS],
+                source_type="local",
+                source=json.dumps({"name": corpus(parcel.trial), "digest": digest}),
+            )
+            tag = InputTag("mlflow.data.context", "training and evaluation")
+            self._client.log_inputs(run_id, [DatasetInput(data, [tag])])
+
+    def _send_points(self, run_id: str, points: Iterable[Any]) -> None:
+        from mlflow.entities import Metric
+
+        for batch in batches(list(points), BATCH_METRICS):
+            metrics = [Metric(p.key, p.value, p.at_ms, p.step) for p in batch]
+            self._client.log_batch(run_id, metrics=metrics)
+
+    def _send_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        for batch in batches(list(tags.items()), BATCH_ITEMS):
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in batch])
+
+    def _send_files(
+        self, run_id: str, folder: Path, files: Mapping[str, Any], arrived: Mapping[str, Any]
+    ) -> str:
+        """The trial's small files, unless exactly these have arrived. Returns their digest."""
+        small = {path: x for path, x in files.items() if x["bytes"] <= ARTIFACT_BYTES}
+        digest = checksum(json.dumps(small, sort_keys=True).encode())
+        if small and arrived.get("artifacts") != digest:
+            for path in small:
+                inside = Path(path).relative_to("artifacts").parent.as_posix()
+                inside = None if inside == "." else inside
+                self._client.log_artifact(run_id, str(folder / path), inside)
+        return digest
+
+    def _conclude(self, run: Any, parcel: Parcel, artifacts: str) -> None:
+        """One batch says what has arrived, after it has."""
+        arrived = {
+            "points": len(parcel.points),
+            "digest": digest_of(parcel.points),
+            "artifacts": artifacts,
+            "record": parcel.record_digest,
+        }
+        tags = {ARRIVED: json.dumps(arrived)}
+        for key in ("mlflow.note.content", "mlflow.source.git.commit"):
+            tags |= {key: parcel.tags[key]} if key in parcel.tags else {}
+        if parcel.record:
+            tags |= record_tags(parcel.record) | {"sweeper.state": parcel.record.state}
+        said = run.data.tags
+        self._send_tags(run.info.run_id, {k: v for k, v in tags.items() if said.get(k) != v})
+        if parcel.status == "RUNNING":
+            if run.info.status != "RUNNING":
+                self._client.update_run(run.info.run_id, status="RUNNING")
+        elif run.info.status != parcel.status or said.get(ARRIVED) != tags[ARRIVED]:
+            self._client.set_terminated(run.info.run_id, parcel.status, parcel.ended_ms)
+
+    # --- the connection ------------------------------------------------------------------
+
+    def _runs(self, tags: Mapping[str, str]) -> Iterator[Any]:
+        """Every run with these tags, page by page, deleted ones left out."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], query, max_results=PAGE, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    @contextlib.contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Connects if that is still to do, and says MLflow's faults in one line."""
+        for key, value in SETTINGS.items():
+            os.environ.setdefault(key, value)
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            if self._client is None:
+                self._connect()
+            yield
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as fault:
+            said = str(fault).replace(self.uri, redacted(self.uri)).partition("\n")[0]
+            raise EnvironmentFault(f"MLflow at {redacted(self.uri)}: {said[:300]}") from fault
+
+    def _connect(self) -> None:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        with migrating(self.uri):
+            client = MlflowClient(self.uri)
+            there = client.get_experiment_by_name(self.experiment)
+        if there is None:
+            root = artifact_root(self.root) if database(self.uri) else None
+            try:
+                self._experiment_id = client.create_experiment(self.experiment, root)
+            except MlflowException:  # Another process was faster.
+                there = client.get_experiment_by_name(self.experiment)
+                if there is None:
+                    raise
+        if there is not None:
+            if there.lifecycle_stage != "active":
+                raise EnvironmentFault(
+                    f"the experiment {self.experiment!r} was deleted in MLflow; restore it with: "
+                    f"mlflow experiments restore --experiment-id {there.experiment_id}"
+                )
+            self._experiment_id = there.experiment_id
+        self._client = client
+
+
+@contextlib.contextmanager
+def migrating(uri: str) -> Iterator[None]:
+    """Alone while a database is opened: two processes that both find it empty would both
+    create its tables, and one would fail."""
+    file = database(uri)
+    if file is None:
+        yield
+        return
+    import fcntl
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def names(trial: Trial) -> dict[str, str]:
+    """The tags by which a trial's run is found."""
+    return {"sweeper.trial": trial.id, "sweeper.evaluation": trial.evaluation_id}

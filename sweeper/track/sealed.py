@@ -1,0 +1,76 @@
+"""A mapping in; one line of JSON that carries its own checksum out, and back.
+
+Journal lines, leases, results and manifests are all written this way, so a torn write, a
+flipped bit or an edit by hand is seen by whoever reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import EnvironmentFault
+
+CHECKSUM = b',"checksum":"'
+
+
+def seal(fields: Mapping[str, Any]) -> bytes:
+    """One line without its newline. NaN and infinities are not JSON: see `spell`."""
+    assert fields, "an empty mapping says nothing"
+    body = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
+    return body[:-1] + CHECKSUM + checksum(body).encode() + b'"}'
+
+
+def unseal(line: bytes) -> dict[str, Any]:
+    """What was sealed. Raises ValueError if a byte of it is not what was written."""
+    body, mark, tail = line.rpartition(CHECKSUM)
+    body += b"}"
+    if not mark or tail != checksum(body).encode() + b'"}':
+        raise ValueError("the checksum does not match")
+    return json.loads(body)
+
+
+def checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def spell(values: Mapping[str, float]) -> dict[str, float | str]:
+    """Metrics as JSON can hold them: {"loss": nan} -> {"loss": "nan"}."""
+    numbers = {str(key): float(value) for key, value in values.items()}
+    return {key: x if math.isfinite(x) else str(x) for key, x in numbers.items()}
+
+
+def unspell(values: Mapping[str, float | str]) -> dict[str, float]:
+    return {key: float(value) for key, value in values.items()}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All of `content` at `path`, durably, or the file that was there before.
+
+    The temporary file is new, in the same folder, and never a link that somebody planted."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        sync_folder(path.parent)
+    except OSError as fault:
+        draft.unlink(missing_ok=True)
+        raise EnvironmentFault(f"cannot write {path} ({len(content)} bytes): {fault}") from fault
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

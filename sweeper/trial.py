@@ -1,0 +1,115 @@
+"""A trial: a trainer, a complete configuration and a seed in; its identity out.
+
+The id is a digest of what training depends on and of nothing else, so two sweeps that
+need the same run share it. Evaluation settings have a digest of their own: changing
+them scores a kept checkpoint again instead of training again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = Mapping[str, Any]
+
+ID_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerRef:
+    """How a trainer is named in a sweep file: a function ("pkg.module:name" or an entry
+    point) or a command line, and optionally the module that types its configuration."""
+
+    function: str | None = None
+    command: tuple[str, ...] | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.function is None) != (self.command is None), (self.function, self.command)
+
+    @property
+    def identity(self) -> str | list[str]:
+        return self.function if self.function is not None else list(self.command)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One point of a design. `config` is effective: defaults filled, inert keys dropped,
+    nested as the trainer reads it, without evaluation-only settings, which are in
+    `evaluation`. `labels` (axis -> label) says where in a sweep it stands and is no part
+    of its identity; two points of a sweep may be one trial."""
+
+    trainer: TrainerRef
+    config: Config
+    evaluation: Config = field(default_factory=dict)
+    seed: int
+    data_digest: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    id: str = field(init=False)
+    evaluation_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "id", digest([self.trainer.identity, self.config, self.seed, self.data_digest])
+        )
+        object.__setattr__(self, "evaluation_id", digest(self.evaluation))
+
+    @property
+    def full_config(self) -> dict[str, Any]:
+        """What the trainer is given: training and evaluation settings, nested together."""
+        return merge(self.config, self.evaluation)
+
+
+def digest(value: Any) -> str:
+    """First 16 hex characters of the SHA-256 of the canonical JSON of `value`.
+
+    Key order and spelling do not matter (1.0 and 1 are one number); NaN is refused."""
+    text = json.dumps(
+        canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_CHARACTERS]
+
+
+def canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def merge(low: Config, high: Config) -> dict[str, Any]:
+    """`high` over `low`, mappings merged key by key, everything else replaced."""
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
+    """{"kl": {"start": 0.1}} -> {"kl.start": 0.1}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"kl.start": 0.1} -> {"kl": {"start": 0.1}}."""
+    config: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *parents, leaf = dotted.split(".")
+        place = config
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return config

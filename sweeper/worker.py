@@ -1,0 +1,274 @@
+"""One trial in; its record out, and its folder filled. Whatever a trainer does ends here
+as a record: this is the one place that catches every exception.
+
+A trial is reproducible wherever it runs: its threads are its own cpus, however many
+trials run beside it, and the global generators are seeded anew even in a used process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper import provenance
+from sweeper.record import COST, Record, State
+from sweeper.track.folder import Attempt, Folder, LeaseHeld
+from sweeper.trainer import Run, measurements
+from sweeper.trial import Trial
+
+HEARTBEAT_SECONDS = 15.0  # A lease seen from another machine expires after four of these.
+POLL_SECONDS = 0.5
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+OnMeasure = Callable[[Trial, float, Mapping[str, float]], None]
+OnWait = Callable[[Trial, LeaseHeld], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where a trial runs. `store` is the store's root and `data` that of the corpora, both
+    absolute, so that they mean the same in every process."""
+
+    store: Path
+    data: Path | None = None
+    device: str = "cpu"
+    cpus: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.store.is_absolute(), self.store
+        assert self.data is None or self.data.is_absolute(), self.data
+
+
+def never() -> bool:
+    return False
+
+
+def execute(
+    trial: Trial,
+    surroundings: Surroundings,
+    *,
+    on_measure: OnMeasure | None = None,
+    on_wait: OnWait | None = None,
+    stopped: Callable[[], bool] = never,
+) -> Record | None:
+    """Runs a trial, or finds that it is done. None: `stopped` said so before it ended; what
+    its trainer kept as a checkpoint stays, and the next attempt continues from it.
+
+    A trial that another process is running is awaited (`on_wait` is told once). The
+    store's own faults (a full disk) are raised; the trainer's become the record. What
+    `on_measure` prints goes to the trial's log, as what the trainer prints does."""
+    store = Folder(surroundings.store)
+    attempt = begin(store, trial, on_wait, stopped)
+    if not isinstance(attempt, Attempt):
+        return attempt
+    reason = "interrupted"
+    try:
+        with surrounded(trial, attempt, surroundings):
+            came = run_trainer(trial, attempt, surroundings, on_measure, stopped)
+            if came is None:
+                reason = "stopped"
+                return None
+            record, reason = attempt.finish(came), ""
+            return record
+    finally:
+        if reason:
+            attempt.abandon(reason)
+
+
+def bury(trial: Trial, surroundings: Surroundings, error: str, details: str = "") -> Record:
+    """The record of a trial whose worker died, written in its stead by the driver; `details`
+    go to its log. One that the worker completed with its last breath is kept."""
+    store = Folder(surroundings.store)
+    attempt = begin(store, trial, None, never)
+    if not isinstance(attempt, Attempt):
+        return attempt
+    with open(attempt.folder / "log.txt", "a", encoding="utf-8") as log:
+        print(f"{error}\n{details}", file=log)
+    return attempt.finish(record_of(trial, attempt, "failed", error=error))
+
+
+def begin(
+    store: Folder, trial: Trial, on_wait: OnWait | None, stopped: Callable[[], bool]
+) -> Attempt | Record | None:
+    """The trial's next attempt; or the record that makes it needless: that of a trial that
+    is done, or however it ended the one that another process has just written."""
+    waited = False
+    while not stopped():
+        record = store.find([trial]).get(trial.id)
+        if record is not None and (
+            record.state == "done" or (waited and record.state != "running")
+        ):
+            return record
+        try:
+            return store.start(trial)
+        except LeaseHeld as held:
+            if not waited and on_wait is not None:
+                on_wait(trial, held)
+            waited = True
+            time.sleep(POLL_SECONDS)
+    return None
+
+
+def run_trainer(
+    trial: Trial,
+    attempt: Attempt,
+    surroundings: Surroundings,
+    on_measure: OnMeasure | None,
+    stopped: Callable[[], bool],
+) -> Record | None:
+    run = Run(
+        seed=trial.seed,
+        folder=attempt.folder,
+        device=surroundings.device,
+        cpus=surroundings.cpus,
+        data=surroundings.data,
+    )
+    cpu_began = cpu_seconds()
+
+    def ended(state: State, result: Mapping[str, float], error: str | None = None) -> Record:
+        close(iterator)  # First: the time of a command counts when it has been waited for.
+        return record_of(
+            trial,
+            attempt,
+            state,
+            result=result,
+            error=error,
+            cpu_seconds=cpu_seconds() - cpu_began,
+            provenance=provenance.stamp(trial, device=surroundings.device),
+        )
+
+    iterator = measurements(trial.trainer, trial.full_config, run)
+    last: Mapping[str, float] = {}  # the last measurement that was finite throughout
+    count = 0
+    try:
+        while True:
+            try:
+                values = next(iterator, None)
+            except Exception as error:
+                traceback.print_exc()
+                return ended("failed", {}, one_line(error))
+            if values is None:
+                return ended("done", last)
+            count += 1
+            cost = values.get(COST, float(count))
+            attempt.measure(cost, values)
+            if on_measure is not None:
+                on_measure(trial, cost, values)
+            bad = {key: value for key, value in values.items() if not math.isfinite(value)}
+            if bad:
+                named = ", ".join(f"{key} was {value}" for key, value in bad.items())
+                return ended("diverged", last, f"{named} at {cost:g} updates")
+            last = values
+            if stopped():
+                return None
+    finally:
+        close(iterator)
+
+
+def record_of(trial: Trial, attempt: Attempt, state: State, **fields: object) -> Record:
+    return Record(
+        trial_id=trial.id,
+        evaluation_id=trial.evaluation_id,
+        state=state,
+        attempt=attempt.number,
+        finished_at=time.time(),
+        **fields,
+    )
+
+
+def one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def close(iterator: Iterator[Mapping[str, float]]) -> None:
+    """A trainer may fail in its own `finally`; what it had measured stands all the same."""
+    try:
+        iterator.close()
+    except Exception:
+        traceback.print_exc()
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+@contextlib.contextmanager
+def surrounded(trial: Trial, attempt: Attempt, surroundings: Surroundings) -> Iterator[None]:
+    """The process as a trial may expect it, put back afterwards: its output in its log, its
+    threads limited, its generators seeded, its lease renewed."""
+    log_path = attempt.folder / "log.txt"
+    with (
+        environment(surroundings),
+        open(log_path, "a", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+        heartbeats(attempt),
+    ):
+        reseed(trial.seed)
+        yield
+
+
+@contextlib.contextmanager
+def environment(surroundings: Surroundings) -> Iterator[None]:
+    """The numeric libraries read these when they are imported, cuBLAS when CUDA starts."""
+    given = dict.fromkeys(THREAD_VARIABLES, str(surroundings.cpus))
+    given["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def heartbeats(attempt: Attempt) -> Iterator[None]:
+    """Renews the lease while a trainer is long in coming to its next measurement."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(HEARTBEAT_SECONDS):
+            # A fault that lasts shows at the next measurement, where it can be raised.
+            with contextlib.suppress(Exception):
+                attempt.heartbeat()
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of {attempt.folder.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def reseed(seed: int) -> None:
+    """Every global generator of the libraries that are loaded, so that a trainer that uses
+    them gives the same in a fresh process and in one that ran other trials."""
+    import numpy
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+        torch.set_grad_enabled(True)

@@ -1,0 +1,236 @@
+"""The verbs, as a person types them, over a toy trainer and the real store and MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TOYS = Path(__file__).parent
+ROOT = TOYS.parents[1]
+
+SWEEP = """\
+name: toy
+trainer: {function: "toy_trainers:%(trainer)s"}
+base: {steps: %(steps)s}
+axes:
+  level: {low: {level: 1.0}, high: {level: 2.0}}
+  seed: [0, 1, 2]
+metrics:
+  loss: {from: loss, goal: min, format: ".3f"}
+profiles: {quick: {}}
+tables:
+  losses: {rows: level, values: [loss], over: seed, cell: "{mean} ± {sd}", write: [md, csv]}
+"""
+
+
+class Desk:
+    """A folder with a sweep file in it, and a terminal."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{TOYS}",
+        }
+        self.write()
+
+    def write(self, trainer: str = "countdown", steps: int = 3) -> None:
+        (self.folder / "toy.yaml").write_text(SWEEP % {"trainer": trainer, "steps": steps})
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        code = "from sweeper.cli import main; main(prog_name='sweeper')"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def type(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in out + err, out + err
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def run(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.type("run", "toy.yaml", "--dispatch", "inline", *more)
+
+    def plan(self) -> dict:
+        return json.loads(self.type("plan", "toy.yaml", "--json").stdout)
+
+    @property
+    def table(self) -> str:
+        return (self.folder / "runs/tables/toy.quick/losses.md").read_text(encoding="utf-8")
+
+    def closed(self) -> list[Path]:
+        """Marks that the toy leaves in the folder of each trial that it ran."""
+        return sorted(self.folder.glob("runs/trials/*/closed"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_sweep_from_nothing_to_nothing_left_to_do(desk: Desk) -> None:
+    assert desk.plan()["counts"]["missing"] == 6
+    first = desk.run()
+    assert first.returncode == 0, first.stderr
+    # countdown's last loss is level / 3 + seed: the mean over seeds 0, 1, 2 is level / 3 + 1.
+    assert "1.333 ± 1.000" in first.stdout
+    assert "1.667 ± 1.000" in first.stdout
+    assert "6 to run" in first.stderr
+    for mark in desk.closed():
+        mark.unlink()
+    second = desk.run()
+    assert second.stdout == first.stdout
+    assert "nothing left to do" in second.stderr
+    assert desk.closed() == []
+
+    for style in ("md", "tex", "csv", "json"):
+        folder, mlflow = (
+            desk.type("table", "toy.yaml", "losses", "--format", style, "--source", source)
+            for source in ("folder", "mlflow")
+        )
+        assert folder.returncode == 0, folder.stderr
+        assert folder.stdout == mlflow.stdout != ""
+
+    gone = desk.plan()["trials"][4]["id"]
+    shutil.rmtree(desk.folder / "runs/trials" / gone)
+    assert [t["id"] for t in desk.plan()["trials"] if t["state"] == "missing"] == [gone]
+    assert "1 to run" in desk.run().stderr
+    assert [mark.parent.name for mark in desk.closed()] == [gone]
+
+
+def test_a_failed_trial_is_told_and_is_not_a_number(desk: Desk) -> None:
+    desk.write(trainer="raises")
+    done = desk.run()
+    assert done.returncode == 1
+    assert "ValueError: the third layer has no weights" in done.stderr
+    assert "failed" in done.stdout
+    assert "0 to run" not in desk.run("--retry", "failed").stderr
+
+
+@pytest.mark.slow
+def test_a_driver_killed_in_the_middle_loses_nothing(desk: Desk, tmp_path: Path) -> None:
+    desk.write(steps=40)
+    whole = desk.run()
+    undisturbed = desk.table
+    shutil.rmtree(desk.folder / "runs")
+    done: set[str] = set()
+    for kills in range(1, 4):
+        process = desk.start("run", "toy.yaml", "--dispatch", "inline")
+        while len(results(desk)) < min(2 * kills, 5) and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        finished = results(desk)
+        assert done <= finished
+        done = finished
+    before = {id: stamp(desk, id) for id in done}
+    last = desk.run()
+    assert last.stdout == whole.stdout
+    assert desk.table == undisturbed
+    assert {id: stamp(desk, id) for id in done} == before
+
+
+def results(desk: Desk) -> set[str]:
+    return {path.parent.name for path in desk.folder.glob("runs/trials/*/result-*.json")}
+
+
+def stamp(desk: Desk, trial_id: str) -> list[tuple[int, bytes]]:
+    paths = (desk.folder / "runs/trials" / trial_id).glob("result-*.json")
+    return [(path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(paths)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_the_next_run_goes_on(desk: Desk, number: signal.Signals) -> None:
+    desk.write(steps=100_000)
+    process = desk.start("run", "toy.yaml", "--dispatch", "inline")
+    while not list(desk.folder.glob("runs/trials/*/journal.jsonl")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert "Traceback" not in out + err
+    assert "does what is left" in err
+    assert desk.plan()["counts"]["missing"] == 6
+
+
+BAD = {
+    "an unknown key": (
+        "axes:\n  level",
+        "axis:\n  level",
+        "toy.yaml:4:1: unknown key 'axis'; did you mean 'axes'?",
+    ),
+    "an unknown metric": (
+        "values: [loss]",
+        "values: [lass]",
+        "toy.yaml:11:34: unknown metric 'lass' in tables.losses; did you mean 'loss'?",
+    ),
+    "a misspelt trainer": (
+        "toy_trainers:countdown",
+        "toy_trainers:countdwn",
+        "did you mean 'countdown'?",
+    ),
+    "an empty file": (None, "", "toy.yaml:1:1: "),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_mistake_is_told_at_its_place_before_anything_runs(
+    desk: Desk, verb: str, old: str | None, new: str, message: str
+) -> None:
+    path = desk.folder / "toy.yaml"
+    path.write_text("" if old is None else path.read_text().replace(old, new))
+    refused = desk.type(verb, "toy.yaml")
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert not (desk.folder / "runs").exists()
+
+
+def test_errors_are_objects_for_programs(desk: Desk) -> None:
+    path = desk.folder / "toy.yaml"
+    path.write_text(path.read_text().replace("rows:", "row:"))
+    refused = desk.type("plan", "toy.yaml", "--json")
+    wrong = {error["key"]: error["mark"] for error in json.loads(refused.stdout)["errors"]}
+    assert wrong["row"] == {"source": "toy.yaml", "line": 11, "column": 12}
+
+
+SHIPPED_BAD = {
+    "pooling": (["--set", "pooling=mx"], 2, "--set pooling: unknown pooling 'mx'"),
+    "corpus": (["--profile", "paper", "--data", "."], 3, "table1.yaml:"),
+    "profile": (["--profile", "qick"], 2, "did you mean 'quick'?"),
+}
+
+
+@pytest.mark.parametrize(("options", "code", "message"), SHIPPED_BAD.values(), ids=SHIPPED_BAD)
+def test_what_a_shipped_sweep_refuses(
+    desk: Desk, options: list[str], code: int, message: str
+) -> None:
+    refused = desk.type("run", str(ROOT / "sweeps/table3.yaml"), *options)
+    assert refused.returncode == code, refused.stderr
+    assert message in refused.stderr
+    assert not (desk.folder / "runs").exists()
+
+
+def test_data_lists_and_describes(desk: Desk) -> None:
+    assert "synthetic_topics" in desk.type("data").stdout.split()
+    described = json.loads(desk.type("data", "synthetic_styles", "--json").stdout)
+    assert described["splits"]["test"]["sentences"] == 500
+    unknown = desk.type("data", "synthetic_stiles")
+    assert unknown.returncode == 3
+    assert "did you mean 'synthetic_styles'?" in unknown.stderr

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sweeper.dispatch import dispatcher
+from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.spec import Resources
+from sweeper.track.folder import Folder
+from sweeper.trial import TrainerRef, Trial
+from sweeper.worker import Surroundings
+
+pytestmark = pytest.mark.ray
+
+TOYS = Path(__file__).parent
+PRETENDED = {"num_cpus": 4, "num_gpus": 2}
+
+
+@pytest.fixture(scope="module")
+def ray_tune(tmp_path_factory):
+    """One Ray for this module, with more processors and GPUs than there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOYS))
+        from sweeper.dispatch import ray_tune
+
+        with ray_tune.running_ray(Resources(), PRETENDED, tmp_path_factory.mktemp("store")):
+            yield ray_tune
+
+
+@pytest.fixture
+def here(tmp_path):
+    return Surroundings(store=tmp_path / "runs")
+
+
+def toy(name: str, seed: int = 1, **config: object) -> Trial:
+    return Trial(trainer=TrainerRef(function=f"toy_trainers:{name}"), config=config, seed=seed)
+
+
+def test_records_are_those_of_inline(ray_tune, here, tmp_path):
+    from sweeper.dispatch.inline import dispatch as inline
+
+    trials = [
+        *(toy("countdown", seed, steps=seed) for seed in (1, 2, 3)),
+        *(toy("draw", seed) for seed in (1, 2)),
+        *(toy(name) for name in ("raises", "chatters", "nothing", "cost_left_out")),
+        toy("diverges", bad="nan"),
+        toy("returns_one", lr=0.5),
+        Trial(
+            trainer=TrainerRef(
+                command=("python", str(TOYS / "toy_trainers.py"), "plain", "{seed}", "{lr}")
+            ),
+            config={"lr": 0.5},
+            seed=4,
+        ),
+    ]
+    by_ray, by_inline = {}, {}
+    ray_tune.dispatch(
+        iter(trials), here, lambda r: by_ray.update({r.trial_id: r}), resources=Resources(), slots=2
+    )
+    elsewhere = Surroundings(store=tmp_path / "inline")
+    inline(trials, elsewhere, lambda r: by_inline.update({r.trial_id: r}), resources=Resources())
+
+    def essence(records):
+        return {
+            id: (r.state, dict(r.result), r.error, r.attempt, r.evaluation_id)
+            for id, r in records.items()
+        }
+
+    assert essence(by_ray) == essence(by_inline)
+    assert set(by_ray) == {trial.id for trial in trials}
+    assert Folder(here.store).find(trials) == by_ray
+    for trial in trials:
+        ray_history = Folder(here.store).history(trial.id)
+        inline_history = Folder(elsewhere.store).history(trial.id)
+        # As text, where nan is nan.
+        assert str([m.values for m in ray_history]) == str([m.values for m in inline_history])
+
+
+def test_half_a_gpu_each_places_four_trials_on_two_gpus(ray_tune, here, tmp_path):
+    folder = tmp_path / "barrier"
+    folder.mkdir()
+    trials = [toy("barrier", seed, folder=str(folder), parties=4) for seed in range(4)]
+    records = []
+    ray_tune.dispatch(trials, here, records.append, resources=Resources(cpus=1, gpus=0.5))
+    assert [r.error for r in records] == [None] * 4
+    assert sorted(r.result["gpu"] for r in records) == [0, 0, 1, 1]
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_continues(ray_tune, here):
+    records = []
+    ray_tune.dispatch([toy("dies_once")], here, records.append, resources=Resources())
+    (record,) = records
+    assert (record.state, record.attempt) == ("done", 2)
+    assert record.result == {"cost/updates": 4.0, "started_from": 2.0}
+    assert [m.cost for m in Folder(here.store).history(record.trial_id)] == [1, 2, 3, 4]
+
+
+def test_a_worker_that_dies_every_time_ends_in_a_failed_record(ray_tune, here, monkeypatch, capfd):
+    monkeypatch.setattr(ray_tune, "RETRIES", 1)
+    records = []
+    trials = [toy("always_dies"), toy("countdown", steps=1)]
+    ray_tune.dispatch(trials, here, records.append, resources=Resources(), slots=1)
+    assert [(r.state, r.error) for r in records] == [
+        ("failed", "the worker died 2 times: killed, out of memory or crashed"),
+        ("done", None),
+    ]
+    assert Folder(here.store).find(trials) == {r.trial_id: r for r in records}
+    log = (Folder(here.store).path(trials[0].id) / "log.txt").read_text()
+    assert "The actor died" in log
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_to_do_is_done(ray_tune, here):
+    assert dispatcher("ray") is ray_tune.dispatch
+    ray_tune.dispatch([], here, pytest.fail, resources=Resources())
+
+
+def test_a_stop_before_the_start_starts_nothing(ray_tune, here):
+    stop = threading.Event()
+    stop.set()
+    trials = [toy("countdown", steps=1)]
+    ray_tune.dispatch(trials, here, pytest.fail, resources=Resources(), stop=stop)
+    assert Folder(here.store).ids() == []
+
+
+def test_a_stop_ends_running_trials_at_a_measurement(ray_tune, here):
+    trials = [toy("waits", seed) for seed in range(3)]
+    stop = threading.Event()
+
+    def stop_when_two_run():
+        while len(list(here.store.glob("trials/*/journal.jsonl"))) < 2:
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=stop_when_two_run, daemon=True).start()
+    ray_tune.dispatch(
+        trials, here, lambda r: pytest.fail("a record"), resources=Resources(), slots=2, stop=stop
+    )
+    folder = Folder(here.store)
+    assert folder.find(trials) == {}
+    assert [folder.entries(t.id)[-1]["state"] for t in trials[:2]] == ["interrupted"] * 2
+    assert folder.ids() == sorted(t.id for t in trials[:2])
+    assert list(here.store.glob(".stop*")) == []
+
+
+def test_a_fault_of_the_caller_is_the_callers(ray_tune, here):
+    def on_record(record):
+        raise LookupError("no such table")
+
+    with pytest.raises(LookupError, match="no such table"):
+        ray_tune.dispatch([toy("countdown", steps=1)], here, on_record, resources=Resources())
+
+    def coming():
+        yield toy("countdown", 2, steps=1)
+        raise LookupError("no such trial")
+
+    records = []
+    with pytest.raises(LookupError, match="no such trial"):
+        ray_tune.dispatch(coming(), here, records.append, resources=Resources())
+    assert len(records) == 1
+
+
+def test_a_fault_of_the_store_is_raised_here(ray_tune, here):
+    trial = toy("countdown", steps=1)
+    folder = Folder(here.store).path(trial.id)
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text('{"id": "of another trial"}')
+    with pytest.raises(CorruptRecord, match="this is trial of another trial"):
+        ray_tune.dispatch([trial], here, pytest.fail, resources=Resources())
+
+
+def test_tune_that_ends_early_is_started_again(ray_tune, here, monkeypatch):
+    """As the memory monitor's kill ends it: fit() raises with trials left over."""
+    real = ray_tune.tune.Tuner.fit
+    calls = []
+
+    def fit(tuner):
+        calls.append(tuner)
+        if len(calls) == 1:
+            raise RuntimeError("Caught unexpected exception")
+        return real(tuner)
+
+    monkeypatch.setattr(ray_tune.tune.Tuner, "fit", fit)
+    records = []
+    trials = [toy("countdown", seed, steps=1) for seed in range(2)]
+    ray_tune.dispatch(trials, here, records.append, resources=Resources())
+    assert {r.trial_id for r in records} == {t.id for t in trials}
+    monkeypatch.setattr(ray_tune.tune.Tuner, "fit", lambda tuner: 1 / 0)
+    with pytest.raises(EnvironmentFault, match="ended early 4 times: division by zero"):
+        ray_tune.dispatch(trials, here, records.append, resources=Resources())
+
+
+def test_trials_that_were_started_and_did_not_end_come_first_again(ray_tune, here):
+    trials = [toy("countdown", seed, steps=1) for seed in range(4)]
+    supply = ray_tune.Supply(trials, here, threading.Event(), here.store / "stop")
+    jobs = [supply.suggest("x")["job"] for _ in range(3)]
+    assert [job.trial for job in jobs] == trials[:3]
+    supply.end(ray_tune.Ended(trial=trials[1]))
+    assert supply.recall()
+    assert [supply.suggest("x")["job"].trial for _ in range(3)] == [trials[0], *trials[2:]]
+    assert supply.suggest("x") == ray_tune.Searcher.FINISHED
+    for trial in (trials[0], *trials[2:]):
+        supply.end(ray_tune.Ended(trial=trial))
+    assert not supply.recall()
+
+
+def test_a_cluster_without_a_token_is_not_joined(ray_tune, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(EnvironmentFault, match="RAY_AUTH_MODE"):
+        ray_tune.connect({"address": "192.0.2.1:6379"})
+
+
+# --- a driver of its own -----------------------------------------------------------------
+
+DRIVER = """
+import signal, sys, threading
+from pathlib import Path
+from sweeper.dispatch import dispatcher
+from sweeper.spec import Resources
+from sweeper.trial import TrainerRef, Trial
+from sweeper.worker import Surroundings
+
+dispatch = dispatcher("ray")
+sys.modules[dispatch.__module__].GRACE_SECONDS = 1.0
+stop = threading.Event()
+signal.signal(signal.SIGINT, lambda *_: stop.set())
+trials = [
+    Trial(trainer=TrainerRef(function=f"toy_trainers:{name}"), config={"steps": 1}, seed=1)
+    for name in ("countdown", "sleeps")
+]
+dispatch(
+    trials, Surroundings(store=Path(sys.argv[1])), lambda r: print(r.state, flush=True),
+    resources=Resources(), slots=1, stop=stop,
+)
+print("stopped" if stop.is_set() else "ended")
+"""
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """A process with a Ray of its own, in the middle of a trial that says nothing."""
+    home = tmp_path / "home"
+    home.mkdir()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    path = os.pathsep.join([str(TOYS), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path / "runs")],
+        env={**clean, "HOME": str(home), "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "done\n", process.stderr.read()
+    store = Folder(tmp_path / "runs")
+    while not any(store.history(i) and i != toy("countdown", steps=1).id for i in store.ids()):
+        time.sleep(0.05)
+        assert process.poll() is None, process.stderr.read()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def left(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after so many seconds."""
+    return psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+@pytest.mark.slow
+def test_a_driver_stops_in_time_says_nothing_of_ray_and_leaves_nothing(driver, tmp_path):
+    children = psutil.Process(driver.pid).children(recursive=True)
+    began = time.monotonic()
+    driver.send_signal(signal.SIGINT)
+    out, err = driver.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert (driver.returncode, out, err) == (0, "stopped\n", "")
+    assert left(children, 10) == []
+    assert not (tmp_path / "home" / ".ray").exists()  # no token in a file
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_no_worker_and_no_lease(driver, tmp_path):
+    children = psutil.Process(driver.pid).children(recursive=True)
+    # Ray's two idle agents report the death to a server that is dead too, for 60 s.
+    children = [process for process in children if "Agent" not in process.name()]
+    driver.kill()
+    driver.wait()
+    assert left(children, 10) == []
+    trial = toy("sleeps", steps=1)
+    assert Folder(tmp_path / "runs").find([trial]) == {}
+    assert Folder(tmp_path / "runs").start(trial).number == 2

@@ -1,0 +1,111 @@
+"""The shipped sweeps: every file under every profile, and what they share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeper.design import expand
+from sweeper.errors import EnvironmentFault
+from sweeper.spec import parse, read
+from sweeper.trial import TrainerRef
+from trainers import config as trainer_config
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+FILES = sorted(SWEEPS.glob("table*.yaml"))
+PROFILES = ["paper", "quick", "small"]
+POINTS = {"table1": 8 * 2 * 3, "table2": 2 * 2 * 3, "table3": 3 * 2 * 2 * 3}
+
+
+def sweep(name, profile="quick"):
+    return read(SWEEPS / f"{name}.yaml", profile=profile)
+
+
+def ids(name):
+    return {trial.id for trial in expand(sweep(name), None)}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_reads_under_every_profile(path, profile):
+    found = read(path, profile=profile)
+    assert found.name == path.stem
+    assert found.profile == profile
+    assert set(found.tables) >= {path.stem}
+    assert found.trainer.config == "trainers.config"
+
+
+@pytest.mark.parametrize(("name", "count"), POINTS.items())
+def test_how_many_trials_there_are(name, count):
+    assert len(expand(sweep(name), None)) == len(ids(name)) == count
+
+
+def test_table_2_trains_nothing_of_its_own_and_table_3_half():
+    assert ids("table2") <= ids("table1")
+    assert len(ids("table3") & ids("table1")) == 18
+    with_annealing = [t for t in expand(sweep("table3"), None) if t.labels["annealing"] == "With"]
+    assert {trial.id for trial in with_annealing} <= ids("table1")
+
+
+def test_paper_profile_asks_for_the_corpora_of_the_paper(tmp_path):
+    with pytest.raises(EnvironmentFault) as caught:
+        expand(sweep("table1", "paper"), tmp_path)
+    lines = {problem.mark.line for problem in caught.value.problems}
+    assert len(caught.value.problems) == 2
+    assert lines == {sweep("table1", "paper").axis("dataset").mark.line}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_profiles_share_no_trial(name):
+    """As written, without corpora: what was made under one profile never passes for another."""
+    made = [
+        {trial.id for trial in expand(replace(sweep(name, profile), trainer=untyped), None)}
+        for profile in PROFILES
+    ]
+    assert [len(found) for found in made] == [POINTS[name]] * 3
+    assert len(set.union(*made)) == 3 * POINTS[name]
+
+
+untyped = TrainerRef(function="trainers.text_vae:train")
+
+
+def test_the_papers_setting_is_the_trainers_default():
+    """bases/lstm_1024.yaml says what the defaults say; it is there to be read."""
+    base = {key: setting.value for key, setting in sweep("table1", "paper").base.items()}
+    nested: dict = {"data": "synthetic_topics"}
+    for key, value in base.items():
+        section, dot, leaf = key.partition(".")
+        (nested.setdefault(section, {}) if dot else nested)[leaf if dot else key] = value
+    assert trainer_config.effective(nested) == trainer_config.effective(
+        {"data": "synthetic_topics"}
+    )
+
+
+@pytest.mark.parametrize("profile", ["quick", "small"])
+def test_small_profiles_need_one_core_and_no_gpu(profile):
+    found = sweep("table1", profile).resources
+    assert (found.cpus, found.gpus) == (1, 0)
+
+
+def test_corpora_cut_short_say_so():
+    for level in sweep("table1", "small").axis("dataset").levels:
+        assert "4,000 most frequent words, the rest _UNK" in level.note
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", POINTS)
+def test_small_profile_finds_its_corpora(name):
+    root = Path(os.environ.get("SWEEPER_DATA", SWEEPS.parents[1] / "shared/data"))
+    if not root.is_dir():
+        pytest.skip(
+            "needs the corpora yahoo20k and yelp_short under SWEEPER_DATA or ../shared/data"
+        )
+    assert len(expand(sweep(name, "small"), root)) == POINTS[name]
+
+
+def test_the_example_in_the_readme():
+    text = (SWEEPS / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    assert len(expand(parse(text, SWEEPS / "example.yaml"), None)) == 2 * 2 * 3

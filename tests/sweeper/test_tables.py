@@ -1,0 +1,629 @@
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweeper.record import Measurement, Record
+from sweeper.render import RENDERERS
+from sweeper.spec.sweep import (
+    Axis,
+    Best,
+    Delta,
+    Floor,
+    Level,
+    Metric,
+    RelativeTo,
+    Significance,
+    Sweep,
+    TableSpec,
+)
+from sweeper.tables import FORMAT, tabulate
+from sweeper.tables.numerals import numeral, ratio, summary
+from sweeper.trial import TrainerRef, Trial
+
+TRAINER = TrainerRef(function="toy:train")
+PAPER = Path(__file__).parents[2] / "sweeps" / "paper.yaml"
+NLL = Metric(name="nll", source="test/nll_iw", fallback="test/nll_exact", goal="min", format=".1f")
+
+
+def axis(name, labels, **notes):
+    levels = [Level(label=x, set={}, note=notes.get(x.replace("-", "_"))) for x in labels]
+    return Axis(name=name, levels=tuple(levels))
+
+
+def sweep_of(axes, metrics, **fields):
+    return Sweep(
+        name="toy",
+        source=Path("toy.yaml"),
+        profile="quick",
+        trainer=TRAINER,
+        trainer_mark=None,
+        base={},
+        axes=tuple(axes),
+        metrics={metric.name: metric for metric in metrics},
+        **fields,
+    )
+
+
+def design(sweep):
+    """The cross of the axes; every point a trial of its own."""
+    for labels in product(*(axis.labels for axis in sweep.axes)):
+        at = dict(zip([axis.name for axis in sweep.axes], labels, strict=True))
+        settings = {name: label for name, label in at.items() if name != "seed"}
+        yield Trial(trainer=TRAINER, config=settings, seed=int(at.get("seed", 0)), labels=at)
+
+
+def record(trial, state="done", **result):
+    """Result keys are written with _ for the first /."""
+    values = {key.replace("_", "/", 1): value for key, value in result.items()}
+    return Record(trial_id=trial.id, evaluation_id=trial.evaluation_id, state=state, result=values)
+
+
+def texts(table):
+    return {row.key: [cell.text for cell in cells] for row, cells in table.lines()}
+
+
+# One model, a few seeds: what a cell says -----------------------------------------------------
+
+
+@pytest.fixture
+def one_row():
+    """values (a float, a state or None for each seed) -> the one cell and its table."""
+
+    def build(*values, cell="{mean} ± {sd}", states=None, **changes):
+        seeds = [str(i) for i in range(len(values))]
+        sweep = sweep_of([axis("model", ["A"]), axis("seed", seeds)], [NLL])
+        spec = TableSpec(
+            name="t", rows="model", values=("nll",), over=("seed",), cell=cell, **changes
+        )
+        trials = list(design(sweep))
+        records = {}
+        for trial, value in zip(trials, values, strict=True):
+            if isinstance(value, float):
+                records[trial.id] = record(trial, test_nll_iw=value)
+            elif value is not None:
+                records[trial.id] = record(trial, value)
+        named = {trials[i].id: state for i, state in (states or {}).items()}
+        known = {t.id: records[t.id].state if t.id in records else "missing" for t in trials}
+        table = tabulate(spec, sweep, trials, records, states=known | named)
+        return table.cells[0][0], table
+
+    return build
+
+
+def test_a_cell_is_mean_and_sd_over_seeds(one_row):
+    cell, table = one_row(81.0, 82.0, 86.0)
+    assert (cell.state, cell.text, cell.n, cell.points) == ("value", "83.0 ± 2.6", 3, 3)
+    assert cell.samples == {"0": 81.0, "1": 82.0, "2": 86.0}
+    assert table.counts == {"value": 1}
+    assert table.filled
+
+
+def test_half_a_t_interval(one_row):
+    # sd = 1, t(2) = 4.303: 4.303 / sqrt(3) = 2.48
+    assert one_row(1.0, 2.0, 3.0, cell="{mean} ± {ci95}")[0].text == "2.0 ± 2.5"
+
+
+def test_one_seed_has_no_spread(one_row):
+    assert one_row(81.04)[0].text == "81.0"
+
+
+@pytest.mark.parametrize("state", ["missing", "running", "failed", "diverged"])
+def test_without_a_value_the_state_is_printed(one_row, state):
+    cell, table = one_row(None, None, states={0: state, 1: state})
+    assert (cell.state, cell.text, cell.mean) == (state, state, None)
+    assert table.counts == {state: 1}
+    assert not table.filled
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged"])
+def test_a_lost_trial_is_left_out_counted_and_named(one_row, state):
+    cell, table = one_row(81.0, state, 83.0)
+    assert cell.text == "82.0 ± 1.4 (n=2)"
+    assert table.marks == {f"left out: 1 {state} of 3 trials": "†"}
+    assert table.mark_of(cell) == "†"
+    assert f"trials: 2 of 3 done, 1 {state}" in table.footer
+    assert f"{state}: A, 1 ({cell.trials[1]})" in table.footer
+    assert not table.filled
+
+
+def test_missing_seeds_show_in_n(one_row):
+    cell, table = one_row(81.0, None, 83.0, states={1: "running"})
+    assert (cell.state, cell.text, cell.pending) == ("value", "82.0 ± 1.4 (n=2)", 1)
+    assert not table.filled
+
+
+def test_stale_values_are_printed_and_marked(one_row):
+    cell, table = one_row(81.0, 83.0, states={1: "stale"})
+    assert (cell.state, cell.text) == ("stale", "82.0 ± 1.4")
+    assert table.marks == {"made by code that has changed since": "†"}
+    assert "trials: 2 of 2 done (1 stale)" in table.footer
+    assert table.filled
+
+
+def test_a_metric_that_the_trial_does_not_have_is_not_applicable(one_row):
+    _, table = one_row(81.0)
+    sweep = sweep_of([axis("model", ["A"])], [Metric(name="kl", source="test/kl")])
+    trial = next(design(sweep))
+    spec = TableSpec(name="t", rows="model", values=("kl",))
+    table = tabulate(spec, sweep, [trial], {trial.id: record(trial, test_nll_iw=1.0)})
+    assert (table.cells[0][0].state, table.cells[0][0].text) == ("not applicable", "–")
+    assert table.filled
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_a_number(one_row, value):
+    cell, _ = one_row(81.0, value)
+    assert (cell.text, cell.n) == ("81.0 (n=1)", 1)
+
+
+def test_a_record_scored_under_other_settings_is_missing(one_row):
+    sweep = sweep_of([axis("model", ["A"])], [NLL])
+    trial = next(design(sweep))
+    other = replace(record(trial, test_nll_iw=1.0), evaluation_id="other")
+    spec = TableSpec(name="t", rows="model", values=("nll",))
+    assert tabulate(spec, sweep, [trial], {trial.id: other}).cells[0][0].state == "missing"
+
+
+def test_labels_that_share_a_trial_count_it_once():
+    sweep = sweep_of([axis("model", ["A"]), axis("annealing", ["W.O.", "With"])], [NLL])
+    trials = [
+        Trial(trainer=TRAINER, config={"a": 1}, seed=0, labels={"model": "A", "annealing": x})
+        for x in ("W.O.", "With")
+    ]
+    spec = TableSpec(name="t", rows="model", values=("nll",), over=("annealing",))
+    records = {trials[0].id: record(trials[0], test_nll_iw=5.0)}
+    cell = tabulate(spec, sweep, trials, records).cells[0][0]
+    assert (cell.n, cell.points, cell.trials) == (1, 1, (trials[0].id,))
+
+
+def test_an_axis_without_a_part_is_refused():
+    sweep = sweep_of([axis("model", ["A"]), axis("seed", ["0"])], [NLL])
+    spec = TableSpec(name="t", rows="model", values=("nll",))
+    with pytest.raises(AssertionError, match="no silent averaging"):
+        tabulate(spec, sweep, list(design(sweep)), {})
+
+
+def test_the_order_of_trials_and_records_does_not_matter():
+    sweep = sweep_of([axis("model", ["A", "B"]), axis("seed", ["0", "1", "2"])], [NLL])
+    spec = TableSpec(name="t", rows="model", values=("nll",), over=("seed",), cell="{mean} ± {sd}")
+    trials = list(design(sweep))
+    records = {t.id: record(t, test_nll_iw=0.1 * i + 1e-9) for i, t in enumerate(trials)}
+    backwards = dict(reversed(records.items()))
+    for render in RENDERERS.values():
+        first = render(tabulate(spec, sweep, trials, records))
+        assert render(tabulate(spec, sweep, trials, backwards)) == first
+
+
+# Two models, two corpora: columns, differences, ranks -----------------------------------------
+
+SEEDS = ("0", "1", "2")
+
+
+@pytest.fixture
+def annealing():
+    """A table of W.O., With and their difference, from the values of each seed."""
+
+    def build(values, seeds=SEEDS, **changes):
+        sweep = sweep_of(
+            [axis("model", list(values)), axis("annealing", ["W.O.", "With"]), axis("seed", seeds)],
+            [NLL],
+        )
+        spec = TableSpec(
+            name="t",
+            rows="model",
+            columns=("annealing",),
+            values=("nll",),
+            over=("seed",),
+            cell="{mean} ± {sd}",
+            **changes,
+        )
+        trials = list(design(sweep))
+        records = {}
+        for t in trials:
+            value = values[t.labels["model"]][t.labels["annealing"] == "With"][t.seed]
+            if value is not None:
+                records[t.id] = record(t, test_nll_iw=value)
+        return tabulate(spec, sweep, trials, records)
+
+    return build
+
+
+DELTA = Delta(axis="annealing", start="W.O.", end="With")
+
+
+def test_a_difference_is_paired_by_seed(annealing):
+    table = annealing({"A": ([80.0, 90.0, 70.0], [78.9, 89.0, 68.8])}, delta=DELTA)
+    assert [column.path for column in table.columns] == [("W.O.",), ("With",), ("Δ",)]
+    # differences -1.1, -1.0, -1.2: sd 0.1, t = 1.1 / (0.1 / sqrt 3) = 19, p = 0.0028
+    cell = table.cells[0][2]
+    assert (cell.text, cell.resolved) == ("−1.1 ± 0.1 ●", True)
+    assert cell.p == pytest.approx(0.00274, abs=1e-4)
+    assert "95% paired t interval leaves out 0, n=3" in " ".join(table.footer)
+
+
+def test_a_difference_inside_the_noise_is_not_resolved(annealing):
+    table = annealing({"A": ([80.0, 90.0, 70.0], [79.0, 91.5, 69.0])}, delta=DELTA)
+    assert (table.cells[0][2].text, table.cells[0][2].resolved) == ("−0.2 ± 1.4 ○", False)
+
+
+def test_holm_counts_every_difference_of_the_table(annealing):
+    # p of one alone: t = 1.1 / (0.3 / sqrt 3) = 6.35, p = 0.0239; twice that is no longer 0.05,
+    # and the second, of the same size, shares it.
+    pair = ([80.0, 90.0, 70.0], [78.9, 88.6, 69.2])
+    alone = annealing({"A": pair}, delta=replace(DELTA, significance=Significance()))
+    assert alone.cells[0][2].resolved
+    three = annealing(
+        {"A": pair, "B": pair, "C": pair}, delta=replace(DELTA, significance=Significance())
+    )
+    assert [line[2].resolved for line in three.cells] == [False] * 3
+    assert [line[2].p for line in three.cells] == pytest.approx([3 * 0.02390] * 3, abs=2e-4)
+    assert "Holm over 3 comparisons, α = 0.05, n=3" in " ".join(three.footer)
+
+
+def test_one_pair_is_not_testable(annealing):
+    table = annealing({"A": ([80.0, None, 70.0], [78.0, 89.0, None])}, delta=DELTA)
+    cell = table.cells[0][2]
+    assert (cell.text, cell.resolved) == ("−2.0 (n=1)", None)
+    assert "not testable without two pairs" in " ".join(table.footer)
+
+
+def test_a_difference_without_a_side_is_empty(annealing):
+    cell = annealing({"A": ([80.0, 80.0, 80.0], [None] * 3)}, delta=DELTA).cells[0][2]
+    assert (cell.state, cell.text, cell.mean) == ("missing", "", None)
+
+
+def test_best_is_shared_by_what_the_paired_test_does_not_tell_apart(annealing):
+    values = {
+        "best": ([80.0, 81.0, 82.0], [80.0, 81.0, 82.0]),
+        "tied": ([80.9, 80.5, 82.4], [80.5, 81.5, 82.6]),  # With: 0.5, 0.5, 0.6 worse
+        "far": ([85.0, 86.1, 87.0], [85.0, 86.1, 87.0]),
+        "short": ([70.0, None, None], [70.0, None, None]),  # a lucky seed is not ranked
+    }
+    table = annealing(values, best=Best(values=("nll",)))
+    assert [line[0].best for line in table.cells] == [True, True, False, False]
+    assert [line[1].best for line in table.cells] == [True, False, False, False]
+    assert "cells short of trials are not ranked" in " ".join(table.footer)
+
+
+def test_best_of_a_group_of_columns(annealing):
+    values = {"A": ([80.0] * 3, [79.0, 79.0, 79.0]), "B": ([81.0] * 3, [78.0, 78.0, 78.0])}
+    one_mark_in_all = annealing(values, best=Best(values=("nll",), per=("annealing",)))
+    assert [[cell.best for cell in line] for line in one_mark_in_all.cells] == [
+        [True, False],
+        [False, True],
+    ]
+
+
+def test_stars_are_not_given_at_three_seeds(annealing):
+    values = {"A": ([80.0, 80.1, 80.2],) * 2, "B": ([10.0, 10.1, 10.3],) * 2}
+    asked = Significance(value="nll", against="A")
+    table = annealing(values, significance=asked)
+    assert all(cell.star == "" for line in table.cells for cell in line)
+    assert "not testable at n=3 (smallest p of the sign-flip test: 0.25)" in " ".join(table.footer)
+
+
+def test_stars_where_enough_seeds_agree(annealing):
+    seeds = tuple(map(str, range(8)))  # least p 2/256, Holm over 2: 0.0156
+    a = [80.0 + i for i in range(8)]
+    lower = [x - 1 - 0.01 * i for i, x in enumerate(a)]
+    mixed = [x + (-1) ** i for i, x in enumerate(a)]
+    table = annealing(
+        {"A": (a, a), "B": (lower, mixed)},
+        seeds=seeds,
+        significance=Significance(value="nll", against="A"),
+    )
+    assert [cell.star for cell in table.cells[1]] == ["*", ""]
+    assert "exact paired sign-flip test, Holm over 2 comparisons" in " ".join(table.footer)
+
+
+def test_the_floor_is_a_row_of_its_own_and_never_ranked():
+    sweep = sweep_of([axis("model", ["A"]), axis("seed", SEEDS)], [NLL])
+    spec = TableSpec(
+        name="t",
+        rows="model",
+        values=("nll",),
+        over=("seed",),
+        floor=Floor(label="exact floor", values={"nll": "test/nll_floor"}),
+        best=Best(values=("nll",)),
+    )
+    trials = list(design(sweep))
+    records = {t.id: record(t, test_nll_iw=80.0, test_nll_floor=76.74) for t in trials}
+    table = tabulate(spec, sweep, trials, records)
+    assert texts(table) == {"exact floor": ["76.7"], "A": ["80.0"]}
+    assert not table.cells[0][0].best
+    assert table.counts == {"value": 1}
+    empty = tabulate(spec, sweep, trials, {})
+    assert texts(empty) == {"exact floor": ["–"], "A": ["missing"]}
+    unknown = {t.id: record(t, test_nll_iw=80.0) for t in trials}
+    assert texts(tabulate(spec, sweep, trials, unknown)) == {"A": ["80.0"]}
+
+
+def test_rows_can_be_chosen_ordered_renamed_and_pinned():
+    sweep = sweep_of([axis("model", ["A", "B", "C"]), axis("dataset", ["X", "Y"])], [NLL])
+    spec = TableSpec(
+        name="t",
+        rows="model",
+        rows_only=("C", "A"),
+        where={"dataset": "Y"},
+        values=("nll",),
+        labels={"C": "the last"},
+    )
+    trials = list(design(sweep))
+    records = {t.id: record(t, test_nll_iw=float(i)) for i, t in enumerate(trials)}
+    table = tabulate(spec, sweep, trials, records)
+    assert [row.label for row in table.rows] == ["the last", "A"]
+    assert texts(table) == {"C": ["5.0"], "A": ["1.0"]}
+
+
+def test_a_conditional_axis_has_a_column_for_trials_without_it():
+    sweep = sweep_of([axis("model", ["A", "B"]), axis("cycles", ["2", "4"])], [NLL])
+    trials = [
+        Trial(trainer=TRAINER, config={"x": i}, seed=0, labels=labels)
+        for i, labels in enumerate(
+            [{"model": "A"}, {"model": "B", "cycles": "2"}, {"model": "B", "cycles": "4"}]
+        )
+    ]
+    spec = TableSpec(name="t", rows="model", columns=("cycles",), values=("nll",))
+    records = {t.id: record(t, test_nll_iw=float(i)) for i, t in enumerate(trials)}
+    table = tabulate(spec, sweep, trials, records)
+    assert [column.path for column in table.columns] == [("2",), ("4",), ("–",)]
+    assert texts(table) == {"A": ["–", "–", "0.0"], "B": ["1.0", "2.0", "–"]}
+
+
+def test_read_at_the_cost_of_the_cheapest():
+    metric = Metric(name="nelbo", source="valid/nelbo", format=".1f")
+    sweep = sweep_of([axis("model", ["cheap", "dear"])], [metric])
+    cheap, dear = design(sweep)
+    records = {
+        cheap.id: record(cheap, cost_updates=200.0, valid_nelbo=84.0),
+        dear.id: record(dear, cost_updates=600.0, valid_nelbo=70.0),
+    }
+
+    def history(trial_id):
+        # The last line is the result: the best checkpoint's value at the last cost.
+        curve = {
+            cheap.id: [(100, 90.0), (200, 85.0), (200, 84.0)],
+            dear.id: [(150, 95.0), (300, 88.0), (600, 70.0)],
+        }[trial_id]
+        return [Measurement(cost=c, values={"valid/nelbo": v}, at=0.0) for c, v in curve]
+
+    def table(at):
+        spec = TableSpec(name="t", rows="model", values=("nelbo",), at=at)
+        return tabulate(spec, sweep, [cheap, dear], records, histories=history)
+
+    assert texts(table("min")) == {"cheap": ["85.0"], "dear": ["95.0"]}
+    assert "every trial read at equal cost, in updates: 200" in table("min").footer
+    assert texts(table(300)) == {"cheap": ["85.0"], "dear": ["88.0"]}
+    assert texts(table(120)) == {"cheap": ["90.0"], "dear": ["–"]}
+    assert texts(table(None)) == {"cheap": ["84.0"], "dear": ["70.0"]}
+
+
+# The paper's own numbers, as records, give the paper's own tables ------------------------------
+
+MODELS = [
+    "LSTM-LM",
+    "SeqVAE",
+    "WordDrop",
+    "SkipVAE",
+    "WAE-RNF",
+    "Cyclical",
+    "Aggressive",
+    "AvgPool",
+    "AbsPool",
+    "MaxPool",
+    "iVAE",
+]
+METRICS = [
+    NLL,
+    Metric(name="nll_bound", source="test/nll_bound", label="NLL, own figure", format=".1f"),
+    Metric(name="kl", source="test/kl", format=".1f"),
+    Metric(name="mi", source="test/mi_batch", format=".1f"),
+    Metric(name="au", source="test/au", format=".0f"),
+    Metric(name="updates", source="cost/updates", goal="min", format=".0f", unit="k", scale=0.001),
+]
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return yaml.safe_load(PAPER.read_text())
+
+
+def published_records(rows, trials, axes):
+    """A record for each trial that the paper has numbers for. Its LM figure is exact."""
+    sources = {metric.name: metric.source for metric in METRICS}
+    records = {}
+    for trial in trials:
+        place = rows.get(trial.labels["model"], {})
+        for name in axes:
+            place = place.get(trial.labels[name], {})
+        if place:
+            result = {sources[name]: float(value) for name, value in place.items()}
+            if trial.labels["model"] == "LSTM-LM":
+                result["test/nll_exact"] = result.pop("test/nll_iw")
+            records[trial.id] = replace(record(trial), result=result)
+    return records
+
+
+def test_table_1_of_the_paper(paper):
+    sweep = sweep_of(
+        [axis("dataset", ["Yahoo", "Yelp"]), axis("model", MODELS, LSTM_LM="exact")], METRICS
+    )
+    spec = TableSpec(
+        name="table1",
+        rows="model",
+        columns=("dataset",),
+        values=("nll", "nll_bound", "kl", "mi", "au"),
+        labels={"MaxPool": "SeqVAE + MaxPool"},
+        rules_after=("Aggressive", "MaxPool"),
+        best=Best(values=("nll",)),
+    )
+    trials = list(design(sweep))
+    records = published_records(paper["table1"]["rows"], trials, ["dataset"])
+    table = tabulate(spec, sweep, trials, records)
+    printed = texts(table)
+    assert printed["LSTM-LM"] == ["328.0", "–", "–", "–", "–", "358.1", "–", "–", "–", "–"]
+    assert printed["MaxPool"] == ["327.2", "–", "3.7", "2.5", "9", "356.0", "–", "3.1", "2.2", "8"]
+    assert printed["iVAE"] == ["–", "309.5", "8.0", "4.4", "32", "–", "348.2", "7.6", "4.6", "32"]
+    assert printed["WAE-RNF"][:5] == ["339.0", "–", "3.0", "–", "–"]
+    assert printed["WAE-RNF"][5:] == ["missing"] * 5
+    best = {row.key for row, cells in table.lines() for cell in cells if cell.best}
+    assert best == {"Aggressive"}  # "Aggressive training gives the best estimated NLLs on both"
+    assert table.marks == {"exact": "†"}
+    assert [table.mark_of(cell) for cell in table.cells[0]][:2] == ["†", ""]
+    assert [row.key for row in table.rows if row.rule_after] == ["Aggressive", "MaxPool"]
+    assert table.rows[9].label == "SeqVAE + MaxPool"
+
+
+def test_table_2_of_the_paper(paper):
+    sweep = sweep_of(
+        [axis("dataset", ["Yahoo", "Yelp"]), axis("model", ["Aggressive", "MaxPool"])], METRICS
+    )
+    spec = TableSpec(
+        name="table2",
+        rows="model",
+        columns=("dataset",),
+        values=("updates",),
+        relative_to=RelativeTo(row="MaxPool"),
+    )
+    trials = list(design(sweep))
+    records = published_records(paper["table2"]["rows"], trials, ["dataset"])
+    table = tabulate(spec, sweep, trials, records)
+    assert texts(table) == {
+        "Aggressive": ["608k", "3.1x", "625k", "3.2x"],  # 608 / 199, 625 / 196
+        "MaxPool": ["199k", "1.0x", "196k", "1.0x"],
+    }
+    headings = [column.path for column in table.columns[:2]]
+    assert headings == [("Yahoo", "updates"), ("Yahoo", "÷ MaxPool")]
+
+
+@pytest.fixture
+def table_3(paper):
+    axes = [
+        axis("dataset", ["Yahoo", "Yelp"]),
+        axis("model", ["SkipVAE", "Aggressive", "MaxPool"]),
+        axis("annealing", ["W.O.", "With"]),
+    ]
+
+    def build(**changes):
+        sweep = sweep_of(axes, METRICS, reported=paper)
+        spec = TableSpec(
+            name="table3",
+            rows="model",
+            columns=("dataset", "annealing"),
+            values=("nll",),
+            delta=DELTA,
+            best=Best(values=("nll",), per=("dataset",)),
+            **changes,
+        )
+        trials = list(design(sweep))
+        rows = paper["table3"]["rows"]
+        records = published_records(rows, trials, ["dataset", "annealing"])
+        return tabulate(spec, sweep, trials, records)
+
+    return build
+
+
+def test_table_3_of_the_paper(table_3):
+    table = table_3()
+    assert texts(table) == {
+        "SkipVAE": ["329.1", "328.1", "−1.0", "358.2", "357.4", "−0.8"],
+        "Aggressive": ["328.2", "326.7", "−1.5", "356.9", "355.9", "−1.0"],
+        "MaxPool": ["328.6", "327.2", "−1.4", "357.6", "356.0", "−1.6"],
+    }
+    assert [column.path for column in table.columns][:4] == [
+        ("Yahoo", "W.O."),
+        ("Yahoo", "With"),
+        ("Yahoo", "Δ"),
+        ("Yelp", "W.O."),
+    ]
+    assert [cell.best for cell in table.cells[1]] == [False, True, False, False, True, False]
+
+
+def test_the_published_value_beside_ours(table_3):
+    table = table_3(beside="paper")
+    assert [column.path for column in table.columns][:4] == [
+        ("Yahoo", "W.O.", "nll"),
+        ("Yahoo", "W.O.", "paper"),
+        ("Yahoo", "W.O.", "diff"),
+        ("Yahoo", "With", "nll"),
+    ]
+    assert table.columns[6].path == ("Yahoo", "", "Δ")
+    assert texts(table)["SkipVAE"][:3] == ["329.1", "329.1", "0.0"]
+    assert table.cells[0][1].state == "quoted"
+    assert "diff: ours minus paper" in " ".join(table.footer)
+
+
+def test_nothing_is_quoted_where_nothing_was_published(paper):
+    sweep = sweep_of(
+        [axis("dataset", ["Topics"]), axis("model", ["MaxPool"])], METRICS, reported=paper
+    )
+    spec = TableSpec(
+        name="table2", rows="model", columns=("dataset",), values=("updates",), beside="paper"
+    )
+    table = tabulate(spec, sweep, list(design(sweep)), {})
+    assert [column.kind for column in table.columns] == ["value"]
+
+
+def test_the_footer_says_what_the_table_was_made_of():
+    sweep = sweep_of([axis("model", ["A"])], [replace(NLL, note="per sentence, in nats")])
+    trial = Trial(
+        trainer=TRAINER,
+        config={"data": "topics"},
+        seed=0,
+        data_digest="0123456789abcdef",
+        labels={"model": "A"},
+    )
+    stamp = {"code_digest": "c0de" * 4, "commit": "f00d" * 10, "dirty": True}
+    spec = TableSpec(name="t", rows="model", values=("nll",))
+    records = {trial.id: replace(record(trial, test_nll_iw=1.0), provenance=stamp)}
+    table = tabulate(spec, sweep, [trial], records, remarks=["limited to 200 sentences"])
+    assert table.footer == (
+        "nll: mean; lower is better: nll",
+        "nll: per sentence, in nats",
+        "trials: 1 of 1 done",
+        "profile quick; data topics (01234567); code c0dec0dec0de; "
+        "commit f00df00df00d with changes",
+        "limited to 200 sentences",
+    )
+
+
+# Numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "expected"),
+    [
+        (327.25, ".1f", "327.2"),
+        (-0.04, ".1f", "0.0"),
+        (-0.06, ".1f", "−0.1"),
+        (1234567.0, ",.0f", "1,234,567"),
+        (0.00012, ".1e", "1.2e−04"),
+        (0.256, ".1%", "25.6%"),
+        (0.5, "g", "0.5"),
+        (3.0, "d", "3"),
+    ],
+)
+def test_numerals(value, form, expected):
+    assert numeral(value, form) == expected
+
+
+def test_signs_of_differences():
+    assert [numeral(x, ".1f", signed=True) for x in (0.25, -0.25, 0.0)] == ["+0.2", "−0.2", "0.0"]
+
+
+@pytest.mark.parametrize("form", ["s", "{x}", "1000000f", ".99999f", "", ".1f ", "!r"])
+def test_the_grammar_of_formats_is_closed(form):
+    assert not FORMAT.fullmatch(form)
+    with pytest.raises(AssertionError):
+        numeral(1.0, form)
+
+
+def test_summaries_and_ratios():
+    assert summary([1.0, 3.0], "{mean} ± {sd} ({min} to {max}, n={n})", ".1f", unit="k") == (
+        "2.0k ± 1.4 (1.0 to 3.0, n=2)"
+    )
+    assert ratio(3.055, "{ratio:.1f}x") == "3.1x"
+    assert ratio(3.055, "about {ratio}") == "about 3.06"

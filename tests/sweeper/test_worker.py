@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper import worker
+from sweeper.errors import EnvironmentFault
+from sweeper.track.folder import Folder
+from sweeper.trial import TrainerRef, Trial
+from sweeper.worker import Surroundings, execute
+
+TOYS = Path(__file__).with_name("toy_trainers.py")
+
+
+@pytest.fixture(autouse=True)
+def _toys_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOYS.parent))
+
+
+@pytest.fixture
+def here(tmp_path):
+    return Surroundings(store=tmp_path / "runs", cpus=1)
+
+
+def toy(name: str, seed: int = 1, **config: object) -> Trial:
+    return Trial(trainer=TrainerRef(function=f"toy_trainers:{name}"), config=config, seed=seed)
+
+
+def log_of(trial: Trial, here: Surroundings) -> str:
+    return (Folder(here.store).path(trial.id) / "log.txt").read_text()
+
+
+def test_a_trial_becomes_the_record_of_its_last_measurement(here):
+    trial = toy("countdown", seed=2, steps=4)
+    seen = []
+    record = execute(trial, here, on_measure=lambda t, cost, values: seen.append((t.id, cost)))
+    assert record.state == "done"
+    assert record.result == {"cost/updates": 4.0, "loss": 2.25}
+    assert (record.trial_id, record.evaluation_id) == (trial.id, trial.evaluation_id)
+    assert (record.attempt, record.error) == (1, None)
+    assert seen == [(trial.id, cost) for cost in (1.0, 2.0, 3.0, 4.0)]
+    assert Folder(here.store).find([trial]) == {trial.id: record}
+    assert [m.values["loss"] for m in Folder(here.store).history(trial.id)] == [
+        *(3.0, 2.5),
+        *(2 + 1 / 3, 2.25),
+    ]
+    assert record.provenance["device"] == "cpu"
+
+
+def test_a_done_trial_is_not_run_again(here):
+    trial = toy("countdown", steps=2)
+    first = execute(trial, here)
+    assert execute(trial, here, on_measure=lambda *_: pytest.fail("it ran again")) == first
+
+
+def test_evaluation_settings_reach_the_trainer(here):
+    trial = Trial(
+        trainer=TrainerRef(function="toy_trainers:countdown"),
+        config={"steps": 1},
+        evaluation={"level": 8.0},
+        seed=0,
+    )
+    assert execute(trial, here).result["loss"] == 8.0
+
+
+def test_what_a_trial_says_goes_to_its_log(here, capfd):
+    trial = toy("chatters")
+    assert execute(trial, here).state == "done"
+    assert log_of(trial, here) == "a word on stdout\na word on stderr\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_exception_is_a_failed_record_with_one_line(here):
+    trial = toy("raises")
+    record = execute(trial, here)
+    assert (record.state, record.result) == ("failed", {})
+    assert record.error == "ValueError: the third layer has no weights"
+    assert "Traceback" in log_of(trial, here)
+    assert "in raises" in log_of(trial, here)
+
+
+def test_a_trainer_that_cannot_be_loaded_is_a_failed_record(here):
+    record = execute(toy("contdown"), here)
+    assert record.state == "failed"
+    assert "did you mean 'countdown'" in record.error
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_divergence(here, bad):
+    trial = toy("diverges", bad=bad)
+    record = execute(trial, here)
+    assert record.state == "diverged"
+    assert record.result == {"cost/updates": 10.0, "loss": 2.0, "kl": 1.0}
+    assert record.error == f"loss was {bad} at 20 updates"
+    assert [m.cost for m in Folder(here.store).history(trial.id)] == [10.0, 20.0]
+
+
+def test_a_command_that_prints_nan_diverged(here):
+    trial = Trial(
+        trainer=TrainerRef(command=("python", str(TOYS), "nan", "{seed}", "{lr}")),
+        config={"lr": 0.5},
+        seed=1,
+    )
+    record = execute(trial, here)
+    assert (record.state, record.error) == ("diverged", "loss was nan at 2 updates")
+    assert record.result == {"cost/updates": 1.0, "loss": 1.5}
+    assert "starting" in log_of(trial, here)
+
+
+def test_the_time_of_a_command_is_counted(here):
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('{\"loss\": 1}')"
+    trial = Trial(trainer=TrainerRef(command=("python", "-c", burn)), config={}, seed=1)
+    record = execute(trial, here)
+    assert record.error is None
+    assert record.cpu_seconds >= 0.3
+
+
+def test_an_interruption_passes_through_and_leaves_no_result(here):
+    trial = toy("interrupts")
+    with pytest.raises(KeyboardInterrupt):
+        execute(trial, here)
+    store = Folder(here.store)
+    assert store.find([trial]) == {}
+    last = store.entries(trial.id)[-1]
+    assert (last["kind"], last["state"]) == ("end", "interrupted")
+
+
+def test_a_stop_closes_the_trainer_and_the_next_attempt_continues(here):
+    trial = toy("countdown", steps=3)
+    assert execute(trial, here, stopped=iter([False, False, True]).__next__) is None
+    folder = Folder(here.store).path(trial.id)
+    assert (folder / "closed").exists()
+    assert Folder(here.store).find([trial]) == {}
+    again = execute(trial, here)
+    assert (again.state, again.attempt) == ("done", 2)
+
+
+def test_a_failed_trial_runs_again(here):
+    trial = toy("raises")
+    assert [execute(trial, here).attempt for _ in range(2)] == [1, 2]
+
+
+def test_the_generators_are_seeded_and_the_threads_limited(here):
+    random.seed(5)
+    expected = random.random()
+    before = os.environ.get("OMP_NUM_THREADS")
+    surroundings = Surroundings(store=here.store, cpus=3)
+    record = execute(toy("draw", seed=5), surroundings)
+    assert record.result == {"cost/updates": 1.0, "draw": expected, "threads": 3.0}
+    assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_reseeding_covers_numpy():
+    worker.reseed(2**32 + 7)
+    assert np.random.random() == np.random.RandomState(7).random_sample()
+
+
+def test_relative_roots_are_refused():
+    with pytest.raises(AssertionError):
+        Surroundings(store=Path("runs"))
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from sweeper.trial import TrainerRef, Trial
+from sweeper.worker import Surroundings, execute
+trial = Trial(trainer=TrainerRef(function=sys.argv[2]), config={}, seed=1)
+here = Surroundings(store=Path(sys.argv[1]))
+execute(trial, here, on_measure=lambda *_: print("running", file=sys.__stdout__, flush=True))
+"""
+
+
+@pytest.fixture
+def other(here):
+    """Another process that runs the trial `waits`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(here.store), "toy_trainers:waits"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+    )
+    assert process.stdout.readline() == b"running\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_trial_that_another_process_runs_is_awaited(here, other, monkeypatch):
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
+    trial = toy("waits")
+    told, counted = [], []
+
+    def on_wait(waiting_for, held):
+        told.append((waiting_for.id, held.owner))
+        other.kill()  # Its lease ends with it.
+
+    record = execute(
+        trial,
+        here,
+        on_wait=on_wait,
+        on_measure=lambda *_: counted.append(1),
+        stopped=lambda: len(counted) >= 3,
+    )
+    assert record is None
+    assert told == [(trial.id, told[0][1])]
+    assert str(other.pid) in told[0][1]
+    assert Folder(here.store).entries(trial.id)[-1]["attempt"] == 2
+
+
+def test_waiting_ends_when_it_is_stopped(here, other, monkeypatch):
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
+    stop = threading.Event()
+    assert execute(toy("waits"), here, on_wait=lambda *_: stop.set(), stopped=stop.is_set) is None
+
+
+def test_the_lease_is_renewed_between_measurements(here, monkeypatch):
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.01)
+    trial = toy("countdown", steps=1)
+    attempt = Folder(here.store).start(trial)
+    beats = []
+    monkeypatch.setattr(type(attempt), "heartbeat", lambda self: beats.append(1))
+    with worker.heartbeats(attempt):
+        deadline = time.monotonic() + 5
+        while len(beats) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(beats) >= 3
+    attempt.abandon("test")
+
+
+def test_the_stores_own_fault_is_raised(here, monkeypatch):
+    trial = toy("countdown", steps=2)
+
+    def full(self, cost, values):
+        raise EnvironmentFault("no space left")
+
+    monkeypatch.setattr("sweeper.track.folder.Attempt.measure", full)
+    with pytest.raises(EnvironmentFault, match="no space left"):
+        execute(trial, here)
+    assert (Folder(here.store).path(trial.id) / "closed").exists()
+
+
+def test_bury_writes_the_record_of_a_dead_worker(here):
+    trial = toy("always_dies")
+    subprocess.run(
+        [sys.executable, "-c", HOLD, str(here.store), "toy_trainers:always_dies"],
+        check=False,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+    )
+    record = worker.bury(trial, here, "worker died")
+    assert (record.state, record.error, record.attempt) == ("failed", "worker died", 2)
+    assert Folder(here.store).find([trial])[trial.id] == record
+
+
+def test_bury_keeps_a_record_that_is_done(here):
+    trial = toy("countdown", steps=1)
+    record = execute(trial, here)
+    assert worker.bury(trial, here, "worker died") == record

@@ -1,0 +1,65 @@
+"""What the README says is what there is: its first two commands, its files, its verbs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shell_lines() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line and line[0] != "#"]
+
+
+def test_opens_with_the_table_and_the_tests() -> None:
+    table, tests = shell_lines()[:2]
+    assert table.startswith("python3 -m venv .venv && ")
+    assert table.endswith("sweeper run sweeps/table3.yaml")
+    assert tests.startswith("python3 -m venv .venv && ")
+    assert tests.endswith("pytest")
+    for line in (table, tests):
+        assert "-c constraints.txt" in line
+
+
+def test_ci_runs_these_two_commands() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "command_of 2" in script
+    assert "command_of 1" in script
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", README))))
+def test_links_point_at_files(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("verb", sorted(set(re.findall(r"sweeper ([a-z]+) ", README))))
+def test_verbs_exist(verb: str) -> None:
+    from sweeper.cli import main
+
+    result = CliRunner().invoke(main, [verb, "--help"])
+    assert result.exit_code == 0, result.output
+
+
+def test_constraints_pin_every_dependency_without_local_versions_or_addresses() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", line) for line in lines)
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    named = re.findall(r'^\s+"([a-z]+)(?:\[[a-z]+\])?>=', project, flags=re.MULTILINE)
+    assert {"torch", "ray", "mlflow", "optuna"} <= set(named)
+    assert set(named) <= pinned
+
+
+def test_no_tracked_file_names_this_machine() -> None:
+    home = str(ROOT.parent) + "/"
+    found = subprocess.run(
+        ["git", "grep", "-nF", home, "--", "."], cwd=ROOT, capture_output=True, text=True
+    )
+    assert not found.stdout

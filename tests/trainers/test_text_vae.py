@@ -1,0 +1,335 @@
+"""Whole runs on a corpus of two kinds of sentences."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import checkpoint, text_vae, training
+from trainers.config import NAMES, effective
+from trainers.decoders import DECODERS
+from trainers.objectives import OBJECTIVES
+from trainers.parts import find
+from trainers.pooling import POOLINGS
+from trainers.posteriors import POSTERIORS
+from trainers.schemes import SCHEMES
+from trainers.text_vae import train
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    data: Path
+    seed: int = 1
+    device: str = "cpu"
+    cpus: int = 1
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences of one word over and over, `a a a` or `b b b b`, of 1 to 6 words."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "tiny").mkdir()
+    for split, count in {"train": 72, "valid": 24, "test": 24}.items():
+        lines = [" ".join("abc"[n % 3] * (1 + n % 6)) for n in range(count)]
+        (root / "tiny" / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Run:
+    return Run(folder=tmp_path / "trial", data=data)
+
+
+def configured(**changes: Any) -> dict[str, Any]:
+    """Small and quick. Twelve sentences of each length: batches of 8 and 4."""
+    return {
+        "data": "tiny",
+        "dropout": 0.2,
+        "word_dropout": 0.1,
+        "size": {"embedding": 4, "encoder": 6, "decoder": 6, "latent": 2},
+        "init": {"scheme": "default"},
+        "kl": {"warmup_epochs": 2},
+        "optim": {"algorithm": "adam", "lr": 0.02, "batch": 8, "epochs": 3, "rule": "milestones"},
+        "evaluate": {"samples": 7},
+    } | changes
+
+
+# What may make a resumed run another run: momenta, an inner loop with its stream and phase,
+# a rule that reloads and decays.
+RESUMED = {
+    "joint": configured(),
+    "aggressive": configured(
+        scheme="aggressive",
+        kl={"schedule": "constant", "weight": 0.05},  # Codes are cheap: information rises.
+        aggressive={"window": 2, "inner": 6, "max_epochs": 2},
+    ),
+    "plateau": configured(
+        optim={
+            "algorithm": "sgd",
+            "lr": 4.0,  # Too high, so that validation worsens.
+            "batch": 8,
+            "epochs": 4,
+            "patience": 1,
+            "first_decay_epoch": 1,
+        }
+    ),
+    "language model": configured(model="language_model"),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_killed_run_continues_bit_for_bit_from_every_epoch(
+    name: str, run: Run, tmp_path: Path
+) -> None:
+    continues(RESUMED[name], run, tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", RESUMED)
+def test_so_it_does_on_a_gpu(name: str, run: Run, tmp_path: Path) -> None:
+    continues(RESUMED[name], replace(run, device="cuda"), tmp_path)
+
+
+def continues(config: dict[str, Any], run: Run, tmp_path: Path) -> None:
+    """Killed when a measurement is out and its checkpoint is not: that measurement comes
+    again, the same to the bit, and so does all that follows."""
+    whole, killed = [], []
+    for measurement in train(config, run):
+        whole.append(measurement)
+        killed.append(replace(run, folder=tmp_path / f"killed {len(whole)}"))
+        if (run.folder / "checkpoints").exists():
+            shutil.copytree(run.folder, killed[-1].folder)
+    assert len(whole) >= 4
+    for place, again in enumerate(killed):
+        assert list(train(config, again)) == whole[place:]
+        assert equal(last_state(config, again), last_state(config, run))
+
+
+def last_state(config: dict[str, Any], run: Run) -> dict[str, Any]:
+    owner = text_vae.digest(effective(config), run.seed)
+    state, notes = checkpoint.load(run.folder / "checkpoints", owner)
+    assert notes == []
+    return state
+
+
+def equal(left: Any, right: Any) -> bool:
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
+def test_the_runs_above_go_through_what_they_are_there_for(run: Run, tmp_path: Path) -> None:
+    phases = [it["aggressive/on"] for it in train(RESUMED["aggressive"], run) if "train/loss" in it]
+    assert phases == [1, 0, 0]
+    rates = [
+        measurement["optim/lr"]
+        for measurement in train(RESUMED["plateau"], replace(run, folder=tmp_path / "plateau"))
+        if "optim/lr" in measurement
+    ]
+    assert len(set(rates)) > 1
+
+
+@pytest.mark.parametrize("forgotten", training.STATEFUL)
+def test_nothing_in_a_checkpoint_could_be_left_out(
+    forgotten: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RESUMED["plateau" if forgotten == "rule" else "aggressive"]
+    whole = list(train(config, run))
+    killed = replace(run, folder=tmp_path / "killed")
+    list(islice(train(config, killed), 3))  # Two epochs are kept, the third is lost.
+    kept = [part for part in training.STATEFUL if part != forgotten]
+    monkeypatch.setattr(training, "STATEFUL", kept)
+    assert list(train(config, killed)) != whole[2:]
+
+
+def test_a_run_depends_on_its_seed_and_on_no_global_generator(run: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.random.get_rng_state()
+    first = list(train(configured(), run))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert list(train(configured(), replace(run, folder=tmp_path / "2"))) == first
+    other = list(train(configured(), replace(run, folder=tmp_path / "3", seed=2)))
+    assert other[0]["train/loss"] != first[0]["train/loss"]
+
+
+def test_measurements_of_a_sequence_vae(run: Run) -> None:
+    *epochs, result = train(configured(), run)
+    cost = {
+        *(f"cost/updates{kind}" for kind in ("", "_joint", "_encoder", "_decoder", "_critic")),
+        *("cost/outer_steps", "cost/inner_steps", "cost/epochs"),
+    }
+    valid = {
+        f"valid/{name}"
+        for name in ("nelbo", "rec", "kl", "mi_batch", "mi_full", "au", "cosine", "cosine_batch")
+    }
+    test = {name.replace("valid", "test") for name in valid} | {
+        f"test/{name}"
+        for name in (
+            *("nll_iw", "nll_iw_se", "iw_ess", "iw_ess_min"),
+            *("ppl", "sentences", "targets", "nll_unigram"),
+        )
+    }
+    for measurement in epochs:
+        assert measurement.keys() == cost | valid | {"train/loss", "kl/weight", "optim/lr"}
+    assert result.keys() == cost | valid | test | {"best/epoch"}
+    assert all(type(value) is float for value in result.values())
+
+    # 12 sentences of each of 6 lengths, in batches of 8 and 4: 12 batches an epoch.
+    assert [measurement["cost/updates"] for measurement in epochs] == [12, 24, 36]
+    best = min(epochs, key=lambda measurement: measurement["valid/nelbo"])
+    assert result["best/epoch"] == best["cost/epochs"]
+    assert {name: result[name] for name in valid} == {name: best[name] for name in valid}
+    # 9 sentences an epoch are 72 / 8 updates to the warm-up, not the 12 there are.
+    assert epochs[0]["kl/weight"] == pytest.approx(0.1 + 12 * 0.9 / 18)
+    # 24 sentences of 1 to 6 words and </s>.
+    assert result["test/targets"] == 4 * sum(range(2, 8))
+    assert result["test/ppl"] == pytest.approx(
+        math.exp(result["test/nll_iw"] * 24 / result["test/targets"])
+    )
+
+
+def test_measurements_of_a_language_model(run: Run) -> None:
+    *epochs, result = train(configured(model="language_model"), run)
+    assert "valid/nll_exact" in epochs[0]
+    for name in ("kl/weight", "valid/nelbo", "valid/kl", "test/nll_iw", "test/kl", "test/cosine"):
+        assert name not in epochs[0] | result
+    sentences = np.load(run.folder / "artifacts" / "test_sentences.npz")
+    assert sorted(sentences) == ["nll"]
+    assert sentences["nll"].mean() == pytest.approx(result["test/nll_exact"])
+
+
+def test_a_corpus_with_a_floor_is_measured_above_it(run: Run) -> None:
+    limits = {"train": 200, "valid": 50, "test": 40}
+    optim = configured()["optim"] | {"epochs": 1}
+    *_, result = train(configured(data="synthetic_styles", limits=limits, optim=optim), run)
+    sentences = np.load(run.folder / "artifacts" / "test_sentences.npz")
+    assert sorted(sentences) == ["ess", "floor", "nll"]
+    assert {len(values) for values in sentences.values()} == {40}
+    above = sentences["nll"] - sentences["floor"]
+    assert result["test/nll_above_floor"] == pytest.approx(above.mean())
+    assert result["test/nll_above_floor_se"] == pytest.approx(above.std(ddof=1) / math.sqrt(40))
+    assert result["test/nll_above_floor"] == pytest.approx(
+        result["test/nll_iw"] - result["test/nll_floor"]
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_system_learns(pooling: str, decoder: str, scheme: str, run: Run) -> None:
+    """A sentence says one word over and over: even the least of them soon beats counts."""
+    config = configured(
+        pooling=pooling,
+        decoder=decoder,
+        scheme=scheme,
+        aggressive={"window": 2, "inner": 4, "max_epochs": 1},
+        word_dropout=0.0,
+        dropout=0.0,
+        optim=configured()["optim"] | {"epochs": 6, "lr": 0.05},
+    )
+    *_, result = train(config, run)
+    assert result["test/nll_iw"] < 0.8 * result["test/nll_unigram"]
+    assert result["cost/outer_steps"] == 6 * 12
+    assert result["cost/updates"] == result["cost/outer_steps"] + result["cost/inner_steps"]
+    assert (result["cost/inner_steps"] == 0) == (scheme == "joint")
+
+
+def test_a_run_that_diverges_says_so_and_stops(run: Run) -> None:
+    optim = {"algorithm": "sgd", "lr": 1e38, "batch": 8, "epochs": 3, "rule": "milestones"}
+    (only,) = train(configured(optim=optim), run)
+    assert not math.isfinite(only["train/loss"])
+    assert only["cost/updates"] == 12
+
+
+def test_a_loss_is_looked_at_within_an_epoch(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "STEPS_BETWEEN_LOOKS", 5)
+    optim = {"algorithm": "sgd", "lr": 1e38, "batch": 8, "epochs": 3, "rule": "milestones"}
+    (only,) = train(configured(optim=optim), run)
+    assert only["cost/updates"] == 5
+
+
+def test_a_finished_run_is_only_evaluated_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, result = train(configured(), run)
+
+    def refused(_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training.Training, "pass_over_batches", refused)
+    assert list(train(configured(), run)) == [result]
+    (other,) = train(configured(evaluate={"samples": 11}), run)
+    assert other["test/nll_iw"] != result["test/nll_iw"]
+    assert other["test/kl"] == result["test/kl"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = list(train(configured(), run))
+    newest = checkpoint.newest_first(run.folder / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        assert list(train(configured(), run)) == whole[-2:]
+    assert "damaged" in caplog.text
+
+
+def test_another_configurations_folder_is_refused(run: Run) -> None:
+    list(train(configured(), run))
+    with pytest.raises(checkpoint.ForeignCheckpoint):
+        list(train(configured(pooling="max"), run))
+
+
+def test_a_split_of_one_sentence_has_no_cosine_and_is_no_divergence(run: Run) -> None:
+    *epochs, result = train(configured(limits={"valid": 1, "test": 1}), run)
+    assert len(epochs) == 3
+    assert "valid/cosine" not in epochs[0]
+    assert "test/nll_iw_se" not in result
+    assert math.isfinite(result["test/nll_iw"])
+
+
+def test_one_more_draw_for_one_purpose_moves_no_other(run: Run, tmp_path: Path) -> None:
+    """Poolings see the same batches in the same order from the same decoder, with the same
+    noise: a part of one's own gives the same bits as the one it stands for."""
+    own = replace(run, folder=tmp_path / "own")
+    named = list(train(configured(pooling="max"), run))
+    assert list(train(configured(pooling="trainers.pooling:maximum"), own)) == named
+
+
+def test_the_tables_of_parts_have_the_names_that_a_sweep_may_use() -> None:
+    tables = {
+        "pooling": POOLINGS,
+        "decoder": DECODERS,
+        "posterior": POSTERIORS,
+        "objective": OBJECTIVES,
+        "scheme": SCHEMES,
+    }
+    assert {part: sorted(table) for part, table in tables.items()} == {
+        part: sorted(names) for part, names in NAMES.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mx", "unknown part 'mx'; one of abs, avg, last, max"),
+        ("no_such_module:thing", "cannot load 'no_such_module:thing'"),
+        ("trainers.pooling:thing", "cannot load 'trainers.pooling:thing'"),
+    ],
+)
+def test_a_part_that_is_not_there_is_named(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        find(POOLINGS, name)

@@ -1,0 +1,252 @@
+"""A trained model and a split in batches in; what the model is worth out.
+
+NLL is a sentence's, summed over its target words (`</s>` counted, `<s>` not), in nats. An
+exact NLL, an importance-weighted estimate of it and a bound on it are three quantities and
+have three names. Nothing here touches a global generator, and the model is left in the mode
+it was in.
+
+Shapes: N sentences of a split, B of a batch, S codes per sentence, Z latent dimensions, H
+feature units. A batch is (tokens_BT, index_B), sentences of one length and their places in
+the split; results per sentence stand in the split's order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+# Sentences times codes that are decoded together: enough rows to keep the processor's
+# matrix product busy, few enough for the cache.
+ROWS = {"cpu": 1024, "cuda": 16384}
+
+# Codes by posteriors that are alive at one time in the aggregate density, 64 MB.
+DENSITIES = 2**23
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportanceNll:
+    """Estimates of -log p(x) in nats and the effective sample size behind each."""
+
+    nll_N: Tensor
+    ess_N: Tensor
+
+
+def importance_nll(
+    model: Any, batches: Sequence[Batch], samples: int, generator: torch.Generator
+) -> ImportanceNll:
+    """The importance-weighted NLL of each sentence: -log 1/S sum_s p(x|z) p(z) / q(z|x),
+    z from q(z|x) (Burda et al. 2016, equation 8; He et al. 2019 with S = 500). Each
+    sentence is encoded once; the weights are summed in float64."""
+    nll, ess = [], []
+    with evaluating(model):
+        for tokens_BT, _ in batches:
+            log_weights_BS = importance_log_weights(model, tokens_BT, samples, generator)
+            nll.append(-importance_log_likelihood(log_weights_BS))
+            ess.append(effective_sample_size(log_weights_BS))
+    return ImportanceNll(nll_N=in_split_order(batches, nll), ess_N=in_split_order(batches, ess))
+
+
+def importance_log_weights(
+    model: Any, tokens_BT: Tensor, samples: int, generator: torch.Generator
+) -> Tensor:
+    """log p(x|z) + log p(z) - log q(z|x) at each of S codes from q(z|x), [B, S], float64."""
+    _, posterior = model.encode(tokens_BT)
+    codes_BSZ = posterior.sample(normal(posterior, samples, generator=generator))
+    sentences = max(1, ROWS[tokens_BT.device.type] // samples)
+    pieces = zip(tokens_BT.split(sentences), codes_BSZ.split(sentences), strict=True)
+    log_p_BS = torch.cat([model.decoder.log_likelihood(*piece) for piece in pieces])
+    prior_BS = -0.5 * (codes_BSZ.double() ** 2 + math.log(2 * math.pi)).sum(2)
+    return log_p_BS.double() + prior_BS - posterior.log_prob(codes_BSZ).double()
+
+
+def importance_log_likelihood(log_weights_BS: Tensor) -> Tensor:
+    """log 1/S sum_s w_s of each sentence, nats."""
+    return log_weights_BS.double().logsumexp(1) - math.log(log_weights_BS.shape[1])
+
+
+def effective_sample_size(log_weights_BS: Tensor) -> Tensor:
+    """(sum_s w_s)^2 / sum_s w_s^2 of each sentence (Kong 1992), between 1 and S: how many
+    equally good codes the estimate is worth."""
+    log_weights_BS = log_weights_BS.double()
+    return (2 * log_weights_BS.logsumexp(1) - (2 * log_weights_BS).logsumexp(1)).exp()
+
+
+def exact_nll(model: Any, batches: Sequence[Batch]) -> Tensor:
+    """-log p(x) of each sentence under a language model, nats, float64, [N]."""
+    with evaluating(model):
+        nll = [model.decoder.reconstruction(tokens_BT, None)[1] for tokens_BT, _ in batches]
+    return in_split_order(batches, nll)
+
+
+def perplexity(nll_nats: float, targets: int) -> float:
+    """exp of a split's summed NLL per target word, `</s>` counted."""
+    return math.exp(nll_nats / targets)
+
+
+def mean_and_error(values_N: Tensor) -> tuple[float, float]:
+    """Mean over sentences and its standard error, which needs two."""
+    error = values_N.std() / math.sqrt(len(values_N)) if len(values_N) > 1 else math.nan
+    return float(values_N.mean()), float(error)
+
+
+def posterior_summary(
+    model: Any,
+    batches: Sequence[Batch],
+    generator: torch.Generator,
+    *,
+    active_threshold: float = 0.01,
+) -> dict[str, float]:
+    """What the posterior holds and what a bound on the NLL is, from one encoding of the
+    split and one code per sentence. Per sentence and in nats: nelbo = rec + kl, the
+    negative ELBO at KL weight 1, and both mutual informations. au counts dimensions;
+    cosine and cosine_batch are of the features that the posterior reads."""
+    with evaluating(model):
+        codes = encode_split(model, batches, generator)
+        rec = [
+            model.decoder.reconstruction(tokens_BT, codes_BZ)[1]
+            for (tokens_BT, _), codes_BZ in zip(
+                batches, codes.codes_NZ.split(codes.sizes), strict=True
+            )
+        ]
+    rec_nats, kl_nats = float(torch.cat(rec).double().mean()), float(codes.kl_N.double().mean())
+    gaussians = codes.mean_NZ, codes.logvar_NZ, codes.codes_NZ
+    return {
+        "nelbo": rec_nats + kl_nats,
+        "rec": rec_nats,
+        "kl": kl_nats,
+        "mi_batch": mi_batch(*gaussians, codes.sizes),
+        "mi_full": mi_full(*gaussians),
+        "au": active_units(codes.mean_NZ, active_threshold),
+        "cosine": mean_pairwise_cosine([codes.feature_NH]),
+        "cosine_batch": mean_pairwise_cosine(codes.feature_NH.split(codes.sizes)),
+    }
+
+
+def batch_information(model: Any, batches: Sequence[Batch], generator: torch.Generator) -> float:
+    """mi_batch of a split, nats: an encoding pass and nothing else."""
+    with evaluating(model):
+        codes = encode_split(model, batches, generator)
+    return mi_batch(codes.mean_NZ, codes.logvar_NZ, codes.codes_NZ, codes.sizes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codes:
+    """A split as its encoder sees it, in the batches' order."""
+
+    feature_NH: Tensor
+    mean_NZ: Tensor
+    logvar_NZ: Tensor
+    codes_NZ: Tensor
+    kl_N: Tensor
+    sizes: list[int]
+
+
+def encode_split(model: Any, batches: Iterable[Batch], generator: torch.Generator) -> Codes:
+    """Each sentence's feature, posterior, one code from it and its KL to the prior."""
+    rows = []
+    for tokens_BT, _ in batches:
+        feature_BH, posterior = model.encode(tokens_BT)
+        codes_BZ = posterior.sample(normal(posterior, generator=generator))
+        rows.append((feature_BH, posterior.mean_BZ, posterior.logvar_BZ, codes_BZ, posterior.kl()))
+    feature_NH, mean_NZ, logvar_NZ, codes_NZ, kl_N = map(torch.cat, zip(*rows, strict=True))
+    return Codes(
+        feature_NH=feature_NH,
+        mean_NZ=mean_NZ,
+        logvar_NZ=logvar_NZ,
+        codes_NZ=codes_NZ,
+        kl_N=kl_N,
+        sizes=[len(row[0]) for row in rows],
+    )
+
+
+def mi_batch(mean_NZ: Tensor, logvar_NZ: Tensor, codes_NZ: Tensor, sizes: Sequence[int]) -> float:
+    """Mutual information of sentence and code as He et al. (2019) estimate it: within each
+    batch of `sizes`, averaged with the batches' sizes as weights. Nats. About log B at
+    most, so that it depends on the batches; may be negative."""
+    parts = (part.split(list(sizes)) for part in (mean_NZ, logvar_NZ, codes_NZ))
+    batches = zip(sizes, *parts, strict=True)
+    return sum(size * mi_full(*batch) for size, *batch in batches) / sum(sizes)
+
+
+def mi_full(mean_NZ: Tensor, logvar_NZ: Tensor, codes_NZ: Tensor) -> float:
+    """Mutual information of sentence and code over a whole split: mean_i [ -H(q(z|x_i)) ]
+    - mean_i log 1/N sum_j q(z_i|x_j), nats, z_i one code from q(z|x_i) [N, Z].
+
+    The entropy is exact and the other term has one code per sentence (He et al.'s code,
+    Li et al. 2019's too): its noise does not cancel, so that it may be negative."""
+    entropy_N = 0.5 * (math.log(2 * math.pi) + 1 + logvar_NZ.double()).sum(1)
+    return float(-entropy_N.mean() - log_aggregate(mean_NZ, logvar_NZ, codes_NZ).mean())
+
+
+def log_aggregate(mean_NZ: Tensor, logvar_NZ: Tensor, codes_MZ: Tensor) -> Tensor:
+    """log 1/N sum_j q(z_i|x_j) of each code [M], nats, float64.
+
+    (z - mean)^2 / var is multiplied out into matrix products, in float64 because it then
+    cancels, some codes at a time."""
+    mean_NZ, codes_MZ = mean_NZ.double(), codes_MZ.double()
+    precision_NZ = (-logvar_NZ.double()).exp()
+    constant_N = (mean_NZ**2 * precision_NZ + logvar_NZ + math.log(2 * math.pi)).sum(1)
+    linear_ZN, square_ZN = (2 * mean_NZ * precision_NZ).T, precision_NZ.T
+    log_sums = [
+        (0.5 * (codes_mZ @ linear_ZN - codes_mZ**2 @ square_ZN - constant_N)).logsumexp(1)
+        for codes_mZ in codes_MZ.split(max(1, DENSITIES // len(mean_NZ)))
+    ]
+    return torch.cat(log_sums) - math.log(len(mean_NZ))
+
+
+def active_units(mean_NZ: Tensor, threshold: float = 0.01) -> float:
+    """How many latent dimensions have a posterior mean that varies over sentences: unbiased
+    variance >= threshold (Burda et al. 2016). Not a number for fewer than two sentences."""
+    if len(mean_NZ) < 2:
+        return math.nan
+    return float((mean_NZ.double().var(0) >= threshold).sum())
+
+
+def mean_pairwise_cosine(groups: Iterable[Tensor]) -> float:
+    """Mean cosine of the features [N, H] of all pairs of different sentences in one group
+    (the paper's dispersion is over a split, one group).
+
+    Exact without the N^2 cosines: with unit vectors u, sum_{i != j} u_i.u_j =
+    |sum u|^2 - sum |u|^2. Not a number without a pair."""
+    total, pairs = 0.0, 0
+    for features_NH in groups:
+        units_NH = F.normalize(features_NH.double(), dim=1)
+        total += float(units_NH.sum(0).square().sum() - units_NH.square().sum())
+        pairs += len(units_NH) * (len(units_NH) - 1)
+    return total / pairs if pairs else math.nan
+
+
+def normal(posterior: Any, *samples: int, generator: torch.Generator) -> Tensor:
+    """Standard normal draws for a posterior over B sentences: [B, Z] or [B, S, Z]."""
+    batch, size = posterior.mean_BZ.shape
+    shape = (batch, *samples, size)
+    return torch.randn(shape, generator=generator, device=posterior.mean_BZ.device)
+
+
+def in_split_order(batches: Sequence[Batch], values: Sequence[Tensor]) -> Tensor:
+    """Values per sentence, batch by batch in; by place in the split out, float64, on the
+    CPU."""
+    values_N = torch.cat(list(values)).double().cpu()
+    places_N = torch.cat([index_B for _, index_B in batches]).cpu()
+    return torch.empty_like(values_N).index_copy_(0, places_N, values_N)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """No dropout and no gradients inside; the model's mode as it was afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

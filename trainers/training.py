@@ -1,0 +1,177 @@
+"""A configuration in; a model in training out: all that moves while it learns, an epoch at a
+time, and what a checkpoint holds of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.config import TextVaeConfig
+from trainers.kl_schedules import KL_SCHEDULES
+from trainers.lr_rules import LR_RULES
+from trainers.metrics import batch_information, exact_nll, posterior_summary
+from trainers.models import LanguageModel, build_model, initialise
+from trainers.objectives import OBJECTIVES, likelihood
+from trainers.parts import find
+from trainers.schemes import SCHEMES
+from trainers.streams import Streams
+from trainers.text import Text, load_text, same_length_batches
+from trainers.updates import Updates
+
+Batch = tuple[Tensor, Tensor]  # Tokens [B, T]; the sentences' places in their split [B].
+
+# A loss that is not finite is looked for every so many outer steps: on a GPU, to look is to wait.
+STEPS_BETWEEN_LOOKS = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A corpus as batches of sentences of one length on the device. Their composition is
+    fixed; training permutes their order."""
+
+    text: Text
+    train: list[Tensor]
+    valid: list[Batch]
+    test: list[Batch]
+
+
+def load_data(config: TextVaeConfig, run: Any) -> Data:
+    text = load_text(config, run.data)
+    train, valid, test = (
+        [
+            (torch.as_tensor(tokens, device=run.device), torch.as_tensor(places))
+            for tokens, places in same_length_batches(sentences, config.optim.batch)
+        ]
+        for sentences in (text.train, text.valid, text.test)
+    )
+    return Data(text=text, train=[tokens for tokens, _ in train], valid=valid, test=test)
+
+
+class Training:
+    """All that moves while a model is trained, which is what a checkpoint holds."""
+
+    def __init__(self, config: TextVaeConfig, run: Any) -> None:
+        self.config, self.data = config, load_data(config, run)
+        self.model = build_model(config, len(self.data.text.vocabulary))
+        initialise(self.model, config.init, run.seed)
+        self.model.to(run.device)
+        self.exact = isinstance(self.model, LanguageModel)
+        self.streams = Streams(run.seed, run.device)
+        optim = config.optim
+        self.updates = Updates(self.model, algorithm=optim.algorithm, lr=optim.lr, clip=optim.clip)
+        self.scheme = find(SCHEMES, config.scheme)(config, self.updates, self.streams["inner"])
+        self.rule = find(LR_RULES, optim.rule)(optim)
+        self.schedule = find(KL_SCHEDULES, config.kl.schedule).configured(
+            config.kl, len(self.data.text.train) / optim.batch
+        )
+        self.objective = partial(
+            likelihood if self.exact else find(OBJECTIVES, config.objective),
+            self.model,
+            streams=self.streams,
+            word_dropout=config.word_dropout,
+        )
+        self.epoch, self.finished = 0, False
+        self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "valid": {}, "weights": None}
+
+    def epoch_of_updates(self) -> dict[str, float]:
+        """One pass over the training batches, then validation and the learning rate's rule."""
+        lr, loss = self.rule.lr, self.pass_over_batches()
+        self.epoch += 1
+        measurement = self.cost() | {"train/loss": loss, "optim/lr": lr}
+        if not math.isfinite(loss):
+            return measurement
+        if not self.exact:
+            measurement["kl/weight"] = self.schedule.weight(self.updates.outer_steps - 1)
+        valid = self.validate()
+        if math.isfinite(self.loss(valid)):
+            self.select(valid)
+        return measurement | valid | self.scheme.measurements()
+
+    def pass_over_batches(self) -> float:
+        """The mean objective per sentence, nats, at the outer steps; not finite as soon as
+        it is seen not to be."""
+        batches = self.data.train
+        order = torch.randperm(len(batches), generator=self.streams.apart("order", self.epoch))
+        total = torch.zeros((), dtype=torch.float64, device=batches[0].device)
+        self.model.train()
+        for step, place in enumerate(order.tolist(), 1):
+            weight = self.schedule.weight(self.updates.outer_steps)
+            loss_of = partial(self.objective, weight=weight)
+            loss = self.scheme.step(batches[place], batches, loss_of)
+            total += loss.mean.detach() * len(batches[place])
+            due = self.check_is_due(step)
+            if (due or step % STEPS_BETWEEN_LOOKS == 0) and not math.isfinite(total):
+                return math.nan
+            if due:
+                self.scheme.check(self.information(step))
+        return float(total) / len(self.data.text.train)
+
+    def check_is_due(self, step: int) -> bool:
+        """True `checks_per_epoch` times an epoch, evenly, the last at its end."""
+        checks, steps = self.scheme.checks_per_epoch, len(self.data.train)
+        return step * checks // steps > (step - 1) * checks // steps
+
+    def information(self, step: int) -> float:
+        generator = self.streams.apart("information", self.epoch, step)
+        return batch_information(self.model, self.data.valid, generator)
+
+    def validate(self) -> dict[str, float]:
+        """What the model is worth on the validation split, at a KL weight of 1."""
+        if self.exact:
+            return {"valid/nll_exact": float(exact_nll(self.model, self.data.valid).mean())}
+        generator = self.streams.apart("evaluation", self.epoch)
+        summary = posterior_summary(self.model, self.data.valid, generator)
+        return defined({f"valid/{name}": value for name, value in summary.items()})
+
+    def select(self, valid: dict[str, float]) -> None:
+        """Keep the weights if they are the best so far (also while the KL term warms up),
+        and let the rule set the learning rate, go back to the best, or stop."""
+        loss = self.loss(valid)
+        if loss < self.best["loss"]:
+            weights = {name: it.clone() for name, it in self.model.state_dict().items()}
+            self.best = {"loss": loss, "epoch": self.epoch, "valid": valid, "weights": weights}
+        verdict = self.rule.after(self.epoch - 1, loss)
+        if verdict.reload_best:
+            self.model.load_state_dict(self.best["weights"])
+            self.updates.renew(verdict.lr)
+        self.updates.set_lr(verdict.lr)
+        self.finished = verdict.stop or self.epoch == self.config.optim.epochs
+
+    def loss(self, valid: dict[str, float]) -> float:
+        """What weights are chosen by: the exact NLL, or the bound with one code a sentence."""
+        return valid["valid/nll_exact" if self.exact else "valid/nelbo"]
+
+    def cost(self) -> dict[str, float]:
+        return self.updates.cost() | {"cost/epochs": float(self.epoch)}
+
+    def result(self) -> dict[str, float]:
+        """The cost, and the validation of the best weights, which the model now has."""
+        self.model.load_state_dict(self.best["weights"])
+        return self.cost() | {"best/epoch": float(self.best["epoch"])} | self.best["valid"]
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        return parts | {"epoch": self.epoch, "finished": self.finished, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        self.epoch, self.finished, self.best = state["epoch"], state["finished"], state["best"]
+
+
+STATEFUL = ("model", "updates", "streams", "scheme", "rule")
+
+
+def defined(measurement: dict[str, float]) -> dict[str, float]:
+    """Without what is not a number because a split is too small for it (a cosine of no
+    pair, an error of one sentence). A loss stays whatever it is."""
+    return {
+        name: value
+        for name, value in measurement.items()
+        if not math.isnan(value) or name.endswith(("nelbo", "nll_exact", "nll_iw"))
+    }

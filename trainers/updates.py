@@ -1,0 +1,77 @@
+"""A loss in; one update of the parameters and one count of its kind out. The only place
+where an optimiser steps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# What an update moves: everything, one half of the model, or a critic beside it.
+KINDS = ("joint", "encoder", "decoder", "critic")
+
+# One fused call per step: on small models the loop over parameters costs more than the
+# arithmetic.
+ALGORITHMS = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.0, fused=True),
+}
+
+
+class Updates:
+    """An optimiser for each half of the model, and the count of updates by kind, which is
+    a trial's cost. They have state, which a checkpoint keeps."""
+
+    def __init__(self, model: nn.Module, *, algorithm: str, lr: float, clip: float) -> None:
+        self.model, self.algorithm, self.clip = model, algorithm, clip
+        self.parameters = list(model.parameters())
+        self.counts = dict.fromkeys(KINDS, 0)
+        self.renew(lr)
+
+    def renew(self, lr: float) -> None:
+        """New optimisers, which remember nothing."""
+        make = ALGORITHMS[self.algorithm]
+        self.optimisers = {half: make(own, lr=lr) for half, own in self.model.halves().items()}
+
+    def set_lr(self, lr: float) -> None:
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+
+    def step(self, loss: Tensor, kind: str) -> None:
+        """One update of the parameters of `kind` down the gradient of `loss`.
+
+        The gradient is taken and clipped over the whole model, also when one half moves:
+        the other half's gradient scales the step (He et al. 2019)."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        for optimiser in self.optimisers.values() if kind == "joint" else [self.optimisers[kind]]:
+            optimiser.step()
+        self.counts[kind] += 1
+
+    @property
+    def outer_steps(self) -> int:
+        return self.counts["joint"] + self.counts["decoder"]
+
+    def cost(self) -> dict[str, float]:
+        """What was paid so far, as measurements."""
+        by_kind = {f"cost/updates_{kind}": float(n) for kind, n in self.counts.items()}
+        return {
+            "cost/updates": float(sum(self.counts.values())),
+            **by_kind,
+            "cost/outer_steps": float(self.outer_steps),
+            "cost/inner_steps": float(self.counts["encoder"]),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        optimisers = {half: it.state_dict() for half, it in self.optimisers.items()}
+        return {"counts": dict(self.counts), "optimisers": optimisers}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counts = dict(state["counts"])
+        for half, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][half])
