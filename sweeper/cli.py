@@ -152,13 +152,14 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, retry)
-    machine = run.Machine.for_(sweep, by, slots)
+    # Finding out what the machine has loads Ray: not where there is nothing to do.
+    machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
     courier = run.courier(sweep, place)
     for trial in plan.trials:
         if trial.id in plan.records:
             courier.notice(trial)
-    stopped = train_visibly(sweep, plan, place, machine, courier.notice)
+    stopped = machine is not None and train_visibly(sweep, plan, place, machine, courier.notice)
     plan = run.look_again(sweep, plan.trials, place)
     tables = run.tables(sweep, plan, place)
     run.publish(sweep, tables, place, courier)
@@ -346,9 +347,7 @@ def train_visibly(
     from sweeper import live, run
 
     todo = plan.todo
-    if not todo:
-        return False
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # This one, also while a trial has its own for a log.
     watch = live.Watch(
         plan=plan,
         folder=place.folder,

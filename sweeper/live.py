@@ -89,7 +89,7 @@ class Watch:
         now = Plan(trials=self.plan.trials, records=records, states=states)
         yield Group(
             self.headline(now, running),
-            ProgressBar(total=now.counts["total"], completed=finished(now), width=60),
+            bar(finished(now), now.counts["total"]),
             self.running_trials(running),
             *(terminal.text(table, progress=True) for table in self.tables(now)[:1]),
         )
@@ -110,6 +110,12 @@ class Watch:
                 Text(title(trial)), Text(f"{self.cost_so_far(trial.id):,.0f} updates", "dim")
             )
         return grid
+
+
+def bar(done: int, total: int) -> Grid:
+    grid = Grid.grid()
+    grid.add_row(ProgressBar(total=total, completed=done, width=60))
+    return grid
 
 
 def finished(plan: Plan) -> int:

@@ -128,7 +128,8 @@ def _t_test(asked: Significance, tests: int, pairs: Iterable[int]) -> str:
 
 
 def _corrected(asked: Significance, tests: int) -> str:
-    return f"Holm over {tests} comparisons, " if asked.correct == "holm" else ""
+    plural = "" if tests == 1 else "s"
+    return f"Holm over {tests} comparison{plural}, " if asked.correct == "holm" else ""
 
 
 def _n(pairs: Iterable[int]) -> str:

@@ -44,6 +44,7 @@ from sweeper.track.sealed import checksum
 from sweeper.trial import Trial
 
 EXPERIMENT = "sweeper"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # Pages for training, not for agents.
 ARRIVED = "sweeper.arrived"  # what a run has: {"points", "digest", "artifacts", "record"}
 ARTIFACT_BYTES = 10_000_000  # larger files stay in the folder
 FEW = 10  # Runs asked for one by one; more are paged through.
@@ -338,7 +339,7 @@ class MLflowStore:
         if there is None:
             root = artifact_root(self.root) if database(self.uri) else None
             try:
-                self._experiment_id = client.create_experiment(self.experiment, root)
+                self._experiment_id = client.create_experiment(self.experiment, root, KIND)
             except MlflowException:  # Another process was faster.
                 there = client.get_experiment_by_name(self.experiment)
                 if there is None:

@@ -47,9 +47,8 @@ class Desk:
         (self.folder / "toy.yaml").write_text(SWEEP % {"trainer": trainer, "steps": steps})
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        code = "from sweeper.cli import main; main(prog_name='sweeper')"
         return subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-m", "sweeper", *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
