@@ -2,7 +2,7 @@
 
 Logits of a whole batch are made and kept, the loss is F.cross_entropy, dropout is
 F.dropout, both halves have their own SGD; evaluation decodes every sample word by word from
-the start and makes one pass over the split for each figure. Written for clarity, and not
+the start and makes passes over the split for each figure. Written for clarity, and not
 slow on purpose: it must reach a fifth of the machine's best matrix product.
 
 Shapes: B sentences, T words each, S codes per sentence, Z latent dimensions, V words.
@@ -52,10 +52,15 @@ class PlainVAE(nn.Module):
         nll_N = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
         return nll_N.view(targets_BT.shape).sum(1)
 
-    def loss(self, tokens_BT: Tensor, noise_BZ: Tensor, weight: float) -> Tensor:
+    def terms(self, tokens_BT: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p(x|z) and KL of each sentence, nats."""
         _, mean_BZ, logvar_BZ = self.encode(tokens_BT)
         code_BZ = mean_BZ + noise_BZ * (0.5 * logvar_BZ).exp()
-        return (self.reconstruct(tokens_BT, code_BZ) + weight * kl(mean_BZ, logvar_BZ)).mean()
+        return self.reconstruct(tokens_BT, code_BZ), kl(mean_BZ, logvar_BZ)
+
+    def loss(self, tokens_BT: Tensor, noise_BZ: Tensor, weight: float) -> Tensor:
+        rec_B, kl_B = self.terms(tokens_BT, noise_BZ)
+        return (rec_B + weight * kl_B).mean()
 
 
 class PlainTraining:
@@ -105,13 +110,13 @@ def sentence_nll(model: PlainVAE, tokens_1T: Tensor, noise_SZ: Tensor) -> Tensor
 
 @torch.no_grad()
 def summary(model: PlainVAE, batches: list[Tensor], noise: list[Tensor]) -> dict[str, float]:
-    """ELBO, batch-wise mutual information and active units, each from passes of its own."""
+    """ELBO and KL from one pass; batch-wise mutual information and active units, each from
+    passes of its own."""
     sentences = sum(len(tokens_BT) for tokens_BT in batches)
-    rec = sum(
-        model.loss(tokens_BT, noise_BZ, 1.0) * len(tokens_BT)
-        for tokens_BT, noise_BZ in zip(batches, noise, strict=True)
-    )
-    divergence = sum(kl(*model.encode(tokens_BT)[1:]).sum() for tokens_BT in batches)
+    terms = [
+        model.terms(tokens_BT, noise_BZ) for tokens_BT, noise_BZ in zip(batches, noise, strict=True)
+    ]
+    rec, divergence = (sum(values_B.sum() for values_B in own) for own in zip(*terms, strict=True))
     information = sum(
         mutual_information(*model.encode(tokens_BT)[1:], noise_BZ) * len(tokens_BT)
         for tokens_BT, noise_BZ in zip(batches, noise, strict=True)
@@ -119,7 +124,7 @@ def summary(model: PlainVAE, batches: list[Tensor], noise: list[Tensor]) -> dict
     mean_Z = sum(model.encode(tokens_BT)[1].sum(0) for tokens_BT in batches) / sentences
     squares = [((model.encode(tokens_BT)[1] - mean_Z) ** 2).sum(0) for tokens_BT in batches]
     return {
-        "nelbo": float(rec / sentences),
+        "nelbo": float((rec + divergence) / sentences),
         "kl": float(divergence / sentences),
         "mi_batch": float(information / sentences),
         "au": float((sum(squares) / (sentences - 1) >= 0.01).sum()),

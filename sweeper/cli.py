@@ -20,8 +20,8 @@ from typing import Any
 import click
 
 from sweeper import __version__
-from sweeper.errors import SpecError, SweeperError, unknown
-from sweeper.plan import STATES
+from sweeper.errors import EnvironmentFault, SpecError, SweeperError, unknown
+from sweeper.plan import RETRIABLE, STATES
 from sweeper.spec.sweep import Sweep
 from sweeper.trial import Trial
 
@@ -124,10 +124,8 @@ def sweep_options(command: Callable) -> Callable:
             if folder not in sys.path:
                 sys.path.append(folder)
         sweep = read(file, profile=profile, overrides=sets)
-        data = data or sweep.data_root
-        place = Place(
-            store=store.resolve(), data=data.resolve() if data else None, tracking=tracking
-        )
+        corpora = folder_of_corpora(data or sweep.data_root)
+        place = Place(store=store.resolve(), data=corpora, tracking=tracking)
         return command(Opened(sweep=sweep, place=place), **rest)
 
     with_sweep.__name__, with_sweep.__doc__ = command.__name__, command.__doc__
@@ -136,15 +134,19 @@ def sweep_options(command: Callable) -> Callable:
     return with_sweep
 
 
+def folder_of_corpora(given: Path | None) -> Path | None:
+    if given is not None and not given.is_dir():
+        raise EnvironmentFault(f"the folder of corpora {str(given)!r} is not there")
+    return given.resolve() if given else None
+
+
 # ---- verbs
 
 
 @main.command("run")
 @click.option("--dispatch", "by", default="ray", show_default=True, help="ray, or inline.")
 @click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
-@click.option(
-    "--retry", multiple=True, type=click.Choice(["failed", "diverged"]), help="Run these again."
-)
+@click.option("--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too.")
 @sweep_options
 def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]) -> None:
     """Train what is missing, print and write the tables."""
@@ -152,9 +154,11 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, retry)
+    place.folder.prepare()
     # Finding out what the machine has loads Ray: not where there is nothing to do.
     machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
+    run.clear(plan, place)
     courier = run.courier(sweep, place)
     for trial in plan.trials:
         if trial.id in plan.records:
@@ -163,14 +167,15 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
     plan = run.look_again(sweep, plan.trials, place)
     tables = run.tables(sweep, plan, place)
     run.publish(sweep, tables, place, courier)
+    filled = all(table.filled for table in tables)
     show(tables, "terminal")
     click.echo(f"tables are in {shown(place.tables(sweep))}", err=True)
-    if courier.close():
+    if courier.close(state="KILLED" if stopped else "FINISHED" if filled else "FAILED"):
         click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
     if stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
-    if plan.counts["failed"] or plan.counts["diverged"]:
+    if not filled:
         complain(plan, place)
         sys.exit(FAILED)
 
@@ -246,6 +251,7 @@ def sync(opened: Opened) -> None:
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place)
+    place.folder.prepare()
     courier = run.courier(sweep, place, again=True)
     for trial in plan.trials:
         if trial.id in plan.records:
@@ -263,14 +269,24 @@ def sync(opened: Opened) -> None:
 @tracking_option
 def open_ui(port: int, store: Path, tracking: str | None) -> None:
     """The MLflow UI on the runs, on this machine's loopback address."""
-    from sweeper.track.mlflow import SETTINGS, default_uri, ui_command
+    from sweeper.track.mlflow import (
+        SETTINGS,
+        default_uri,
+        redacted,
+        ui_command,
+        ui_environment,
+    )
 
-    command = ui_command(tracking or default_uri(store.resolve()), store.resolve(), port=port)
+    store = store.resolve()
+    if not tracking and not (store / "mlflow.db").exists():
+        raise EnvironmentFault(f"no runs in {shown(store)} yet: sweeper run FILE makes some")
+    uri = tracking or default_uri(store)
+    command = ui_command(uri, store, port=port)
     if not command:
-        click.echo(tracking)
+        click.echo(redacted(uri))
         return
-    click.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", err=True)
-    os.execvpe(command[0], command, {**SETTINGS, **os.environ})
+    click.echo(f"http://127.0.0.1:{port} in some seconds  (Ctrl-C ends it)", err=True)
+    os.execvpe(command[0], command, {**SETTINGS, **os.environ, **ui_environment(uri)})
 
 
 @main.command("data")
@@ -283,7 +299,7 @@ def show_data(name: str | None, config: str, as_json: bool, data: Path | None) -
     from sweeper.design import ask
     from sweeper.outline import outline
 
-    root = data.resolve() if data else None
+    root = folder_of_corpora(data)
     if name is None:
         names = ask(config, "corpus_names", root)
         click.echo(json.dumps(names) if as_json else "\n".join(names))
@@ -371,12 +387,13 @@ def train_visibly(
 def stopping() -> Iterator[threading.Event]:
     """An event that the first SIGINT, SIGTERM or SIGHUP sets; a second one ends the process."""
     stop = threading.Event()
+    terminal = sys.stderr  # Of this process; a trial in it may have its own for its log.
 
     def asked(number: int, frame: Any) -> None:
         if stop.is_set():
             os._exit(STOPPED_AT_ONCE)
         stop.set()
-        click.echo("stopping at the next measurement; once more stops at once", err=True)
+        click.echo("stopping at the next measurement; once more stops at once", file=terminal)
 
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.signal(number, asked) for number in signals}

@@ -139,8 +139,9 @@ class Answers:
         )
 
     def digest(self, config: Mapping[str, Any], settings: Settings) -> str | None:
-        # Of a configuration, only these two say what the data is.
-        asked = repr((config.get("data"), config.get("limits")))
+        # Asked once for the keys that say what the data is, where the module names them.
+        about = getattr(self.module, "DATA", tuple(config))
+        asked = repr([(key, config.get(key)) for key in about])
         if asked not in self.digests:
             self.digests[asked] = self.asked(
                 lambda c: self.module.corpus_digest(c, self.root), config, settings, self.missing
@@ -193,7 +194,7 @@ def imported(name: str, mark: Mark | None = None) -> ModuleType:
     """A trainer's configuration module; `mark` is where it is named."""
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         message = f"the trainer's config module {name!r} cannot be imported: {error}"
         raise SpecError(Problem(message=message, mark=mark, key="trainer")) from None
 

@@ -14,7 +14,7 @@ from sweeper.trial import Trial
 # not run again). failed and diverged: it ended without one. running: a live process has
 # it. missing: none of these.
 STATES = ("done", "stale", "running", "missing", "failed", "diverged")
-RETRIABLE = ("failed", "diverged")
+RETRIABLE = ("failed", "diverged", "stale")  # when asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,9 @@ def plan(
 def state(record: Record | None, code_digest: str | None) -> str:
     if record is None:
         return "missing"
-    made_by = record.provenance.get("code_digest")
-    if record.state == "done" and code_digest and made_by and made_by != code_digest:
+    stamp = record.provenance
+    # Several where one attempt continued, or evaluated anew, what another had trained.
+    made_by = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
+    if record.state == "done" and code_digest and any(code != code_digest for code in made_by):
         return "stale"
     return record.state

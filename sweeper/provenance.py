@@ -25,8 +25,10 @@ PACKAGES = ("sweeper", "torch", "numpy", "ray", "mlflow")
 GIT_SECONDS = 5.0
 
 
-def stamp(trial: Trial, *, device: str = "cpu") -> dict[str, Any]:
-    """What is known of the code, the packages, the machine and the data behind a result."""
+def stamp(trial: Trial) -> dict[str, Any]:
+    """What is known of the code, the packages, the machine and the data behind a result.
+    To be taken before the trainer is imported: what is edited while it runs did not make
+    it. Its device has a name only afterwards: see `device_name`."""
     sources = source_files(trial.trainer)
     return {
         "code_digest": code_digest(trial.trainer),
@@ -35,7 +37,6 @@ def stamp(trial: Trial, *, device: str = "cpu") -> dict[str, Any]:
         "packages": versions(),
         "platform": platform.platform(),
         "cpu": cpu_model(),
-        "device": device_name(device),
         "host": socket.gethostname(),
         "data_digest": trial.data_digest,
     }

@@ -39,7 +39,7 @@ class Place:
         return Folder(self.store)
 
     def tables(self, sweep: Sweep) -> Path:
-        return self.store / "tables" / f"{sweep.name}.{sweep.profile}"
+        return self.store / "tables" / f"{sweep.name}.{sweep.variant}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Machine:
     def for_(cls, sweep: Sweep, by: str, at_most: int | None) -> Machine:
         dispatcher(by)
         resources = fitted(sweep.resources)
-        room = slots(resources)
+        room = 1 if by == "inline" else slots(resources)
         return cls(by=by, resources=resources, slots=min(room, at_most or room))
 
 
@@ -78,6 +78,14 @@ def look_again(
 ) -> Plan:
     records = open_store(source, place.store, place.tracking).find(trials)
     return plan(trials, records, code_digest(sweep.trainer), retry)
+
+
+def clear(plan: Plan, place: Place) -> None:
+    """Forget what is to be made anew: a checkpoint of other code, or of a run that
+    diverged, is nothing to continue from."""
+    for trial in plan.todo:
+        if plan.states[trial.id] in ("stale", "diverged"):
+            place.folder.forget(trial.id)
 
 
 def train(
@@ -113,7 +121,7 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
             plan.trials,
             plan.records,
             states=plan.states,
-            histories=place.folder.history,
+            histories=lambda trial: place.folder.history(trial.id, trial.evaluation_id),
         )
         for name in names or sweep.tables
     ]
@@ -122,7 +130,7 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
 def courier(sweep: Sweep, place: Place, *, again: bool = False) -> Courier:
     """Who takes records and tables to MLflow while trials run; `again`: also what it has."""
     rows = {name: table.rows for name, table in sweep.tables.items()}
-    origin = Origin(sweep=sweep.name, profile=sweep.profile, rows=rows)
+    origin = Origin(sweep=sweep.name, profile=sweep.variant, rows=rows)
     return Courier(place.folder, origin, place.tracking, again=again)
 
 

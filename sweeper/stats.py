@@ -47,14 +47,14 @@ def paired_differences(start: Mapping[Key, float], end: Mapping[Key, float]) -> 
 
 
 def paired_t(differences: Sequence[float]) -> float | None:
-    """p of the paired t test that the mean difference is 0; None for fewer than two pairs.
-
-    Differences that are all the same number have no spread: p is 0, or 1 where they are 0."""
+    """p of the paired t test that the mean difference is 0; None for fewer than two pairs,
+    and where the differences are all the same number: without a spread there is nothing to
+    test against (three times one active unit more is no proof). All 0 is no difference."""
     if len(differences) < 2:
         return None
     middle, spread = mean(differences), sd(differences)
     if spread <= 1e-12 * abs(middle):
-        return 0.0 if middle else 1.0
+        return None if middle else 1.0
     from scipy.special import stdtr
 
     t = middle / (spread / math.sqrt(len(differences)))

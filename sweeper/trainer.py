@@ -68,6 +68,9 @@ def measurements(
     """Every measurement as plain floats, the contract checked on each; the last is the
     result. Closing the iterator ends the trainer: its `finally` runs, a command is terminated.
 
+    A function is imported by this call, and called when the first measurement is asked
+    for: in between, generators can be seeded that came with the import.
+
     The reserved cost is carried on: a measurement that leaves it out stands at the cost of
     the one before. A trainer that never counts it is left without."""
     name = described(trainer)
@@ -75,6 +78,10 @@ def measurements(
         raw = command_measurements(trainer.command, config, run)
     else:
         raw = function_measurements(load(trainer.function), name, config, run)
+    return checked(raw, name)
+
+
+def checked(raw: Iterator[Any], name: str) -> Iterator[Mapping[str, float]]:
     cost = None
     with contextlib.closing(raw):
         for measurement in raw:

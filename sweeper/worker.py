@@ -18,10 +18,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sweeper import provenance
 from sweeper.record import COST, Record, State
-from sweeper.track.folder import Attempt, Folder, LeaseHeld
+from sweeper.track.folder import Attempt, FencedOut, Folder, LeaseHeld
 from sweeper.trainer import Run, measurements
 from sweeper.trial import Trial
 
@@ -69,65 +70,93 @@ def execute(
     """Runs a trial, or finds that it is done. None: `stopped` said so before it ended; what
     its trainer kept as a checkpoint stays, and the next attempt continues from it.
 
-    A trial that another process is running is awaited (`on_wait` is told once). The
-    store's own faults (a full disk) are raised; the trainer's become the record. What
-    `on_measure` prints goes to the trial's log, as what the trainer prints does."""
+    A trial that another process is running is awaited (`on_wait` is told once), also when
+    it has taken this attempt over. The store's own faults (a full disk) are raised; the
+    trainer's become the record. What `on_measure` prints goes to the trial's log, as what
+    the trainer prints does."""
+    stamp = provenance.stamp(trial)  # Before the trainer is imported.
     store = Folder(surroundings.store)
-    attempt = begin(store, trial, on_wait, stopped)
-    if not isinstance(attempt, Attempt):
-        return attempt
-    reason = "interrupted"
-    try:
-        with surrounded(trial, attempt, surroundings):
-            came = run_trainer(trial, attempt, surroundings, on_measure, stopped)
-            if came is None:
-                reason = "stopped"
-                return None
-            record, reason = attempt.finish(came), ""
-            return record
-    finally:
-        if reason:
+    waited = False
+    while True:
+        attempt = begin(store, trial, stamp["code_digest"], on_wait, stopped, waited=waited)
+        if not isinstance(attempt, Attempt):
+            return attempt
+        reason = "interrupted"
+        try:
+            with surrounded(attempt, surroundings):
+                came = run_trainer(trial, attempt, surroundings, stamp, on_measure, stopped)
+                if came is None:
+                    reason = "stopped"
+                    return None
+                return attempt.finish(came)
+        except FencedOut:
+            waited = True
+        finally:
             attempt.abandon(reason)
 
 
-def bury(trial: Trial, surroundings: Surroundings, error: str, details: str = "") -> Record:
+def bury(
+    trial: Trial,
+    surroundings: Surroundings,
+    error: str,
+    details: str = "",
+    *,
+    waited: bool = False,
+) -> Record:
     """The record of a trial whose worker died, written in its stead by the driver; `details`
-    go to its log. One that the worker completed with its last breath is kept."""
+    go to its log. One that the worker completed with its last breath is kept. Raises
+    LeaseHeld or FencedOut where another process is at the trial: once it is `waited` for,
+    its record is the trial's."""
     store = Folder(surroundings.store)
-    attempt = begin(store, trial, None, never)
-    if not isinstance(attempt, Attempt):
-        return attempt
-    with open(attempt.folder / "log.txt", "a", encoding="utf-8") as log:
-        print(f"{error}\n{details}", file=log)
-    return attempt.finish(record_of(trial, attempt, "failed", error=error))
+    if (record := ended(store, trial, waited)) is not None:
+        return record
+    attempt = store.start(trial)
+    try:
+        with open(attempt.folder / "log.txt", "a", encoding="utf-8") as log:
+            print(f"{error}\n{details}", file=log)
+        return attempt.finish(record_of(trial, attempt, "failed", error=error))
+    finally:
+        attempt.abandon("interrupted")
 
 
 def begin(
-    store: Folder, trial: Trial, on_wait: OnWait | None, stopped: Callable[[], bool]
+    store: Folder,
+    trial: Trial,
+    code_digest: str | None,
+    on_wait: OnWait | None,
+    stopped: Callable[[], bool],
+    *,
+    waited: bool = False,
 ) -> Attempt | Record | None:
-    """The trial's next attempt; or the record that makes it needless: that of a trial that
-    is done, or however it ended the one that another process has just written."""
-    waited = False
+    """The trial's next attempt, or the record that makes it needless."""
+    told = False
     while not stopped():
-        record = store.find([trial]).get(trial.id)
-        if record is not None and (
-            record.state == "done" or (waited and record.state != "running")
-        ):
+        if (record := ended(store, trial, waited)) is not None:
             return record
         try:
-            return store.start(trial)
+            return store.start(trial, code_digest)
         except LeaseHeld as held:
-            if not waited and on_wait is not None:
+            if not told and on_wait is not None:
                 on_wait(trial, held)
-            waited = True
+            told = waited = True
             time.sleep(POLL_SECONDS)
     return None
+
+
+def ended(store: Folder, trial: Trial, waited: bool) -> Record | None:
+    """The record of a trial that is done; or, where another process was `waited` for, the
+    one that it has just written, however it ended."""
+    record = store.record(trial)
+    if record is None or record.state == "running":
+        return None
+    return record if waited or record.state == "done" else None
 
 
 def run_trainer(
     trial: Trial,
     attempt: Attempt,
     surroundings: Surroundings,
+    stamp: Mapping[str, Any],
     on_measure: OnMeasure | None,
     stopped: Callable[[], bool],
 ) -> Record | None:
@@ -140,7 +169,7 @@ def run_trainer(
     )
     cpu_began = cpu_seconds()
 
-    def ended(state: State, result: Mapping[str, float], error: str | None = None) -> Record:
+    def outcome(state: State, result: Mapping[str, float], error: str | None = None) -> Record:
         close(iterator)  # First: the time of a command counts when it has been waited for.
         return record_of(
             trial,
@@ -149,10 +178,10 @@ def run_trainer(
             result=result,
             error=error,
             cpu_seconds=cpu_seconds() - cpu_began,
-            provenance=provenance.stamp(trial, device=surroundings.device),
+            provenance={**stamp, "device": provenance.device_name(surroundings.device)},
         )
 
-    iterator = measurements(trial.trainer, trial.full_config, run)
+    iterator = seeded(trial, run)
     last: Mapping[str, float] = {}  # the last measurement that was finite throughout
     count = 0
     try:
@@ -161,9 +190,9 @@ def run_trainer(
                 values = next(iterator, None)
             except Exception as error:
                 traceback.print_exc()
-                return ended("failed", {}, one_line(error))
+                return outcome("failed", {}, one_line(error))
             if values is None:
-                return ended("done", last)
+                return outcome("done", last)
             count += 1
             cost = values.get(COST, float(count))
             attempt.measure(cost, values)
@@ -172,12 +201,20 @@ def run_trainer(
             bad = {key: value for key, value in values.items() if not math.isfinite(value)}
             if bad:
                 named = ", ".join(f"{key} was {value}" for key, value in bad.items())
-                return ended("diverged", last, f"{named} at {cost:g} updates")
+                return outcome("diverged", last, f"{named} at {cost:g} updates")
             last = values
             if stopped():
                 return None
     finally:
         close(iterator)
+
+
+def seeded(trial: Trial, run: Run) -> Iterator[Mapping[str, float]]:
+    """Seeds between the trainer's import and its start: what the import loads has to be
+    seeded, and what the import draws must not matter, for it is done once a process."""
+    measured = measurements(trial.trainer, trial.full_config, run)
+    reseed(trial.seed)
+    yield from measured
 
 
 def record_of(trial: Trial, attempt: Attempt, state: State, **fields: object) -> Record:
@@ -210,9 +247,9 @@ def cpu_seconds() -> float:
 
 
 @contextlib.contextmanager
-def surrounded(trial: Trial, attempt: Attempt, surroundings: Surroundings) -> Iterator[None]:
+def surrounded(attempt: Attempt, surroundings: Surroundings) -> Iterator[None]:
     """The process as a trial may expect it, put back afterwards: its output in its log, its
-    threads limited, its generators seeded, its lease renewed."""
+    threads limited, its lease renewed."""
     log_path = attempt.folder / "log.txt"
     with (
         environment(surroundings),
@@ -221,7 +258,6 @@ def surrounded(trial: Trial, attempt: Attempt, surroundings: Surroundings) -> It
         contextlib.redirect_stderr(log),
         heartbeats(attempt),
     ):
-        reseed(trial.seed)
         yield
 
 
@@ -264,7 +300,8 @@ def heartbeats(attempt: Attempt) -> Iterator[None]:
 
 def reseed(seed: int) -> None:
     """Every global generator of the libraries that are loaded, so that a trainer that uses
-    them gives the same in a fresh process and in one that ran other trials."""
+    them gives the same in a fresh process and in one that ran other trials. One that loads
+    torch only while it runs has to seed it itself."""
     import numpy
 
     random.seed(seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -34,6 +36,10 @@ def test_ci_runs_these_two_commands() -> None:
     assert "command_of 1" in script
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert not re.findall(r"@[A-Z0-9_]+@", README)
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", README))))
 def test_links_point_at_files(path: str) -> None:
     assert (ROOT / path).exists()
@@ -45,6 +51,20 @@ def test_verbs_exist(verb: str) -> None:
 
     result = CliRunner().invoke(main, [verb, "--help"])
     assert result.exit_code == 0, result.output
+
+
+def test_the_mistake_shown_is_what_the_tool_says(tmp_path: Path) -> None:
+    from sweeper.cli import main
+
+    shown = re.search(r"^sweeps/table3\.yaml:\d+:\d+: .*$", README, flags=re.MULTILINE)[0]
+    sweeps = tmp_path / "sweeps"
+    shutil.copytree(ROOT / "sweeps", sweeps)
+    path = sweeps / "table3.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("kl.weight", "kl.wieght"))
+    with contextlib.chdir(tmp_path):
+        result = CliRunner().invoke(main, ["plan", "sweeps/table3.yaml"])
+    assert result.exit_code == 2
+    assert shown in result.output.splitlines()
 
 
 def test_constraints_pin_every_dependency_without_local_versions_or_addresses() -> None:

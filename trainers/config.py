@@ -38,10 +38,15 @@ NAMES = {
     "posterior": ("gaussian",),
     "objective": ("elbo",),
     "scheme": ("aggressive", "joint"),
+    "schedule": ("constant", "linear"),
+    "rule": ("milestones", "plateau"),
 }
 
 # Settings that only evaluation reads: they have an identity of their own.
 EVALUATION = ("evaluate",)
+
+# Settings that say which data it is.
+DATA = ("data", "limits")
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -52,6 +57,21 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Shares = Annotated[
     tuple[Share, ...], BeforeValidator(lambda x: tuple(x) if isinstance(x, list) else x)
 ]
+
+
+MODULE_AND_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def a_name_of(part: str, *spellings: str) -> AfterValidator:
+    """One of the table's names or of other spellings, or "my_pkg.module:thing"."""
+    known = (*NAMES[part], *spellings)
+
+    def check(name: str) -> str:
+        if name not in known and not MODULE_AND_NAME.fullmatch(name):
+            raise ValueError(f"{unknown(part, name, known)}, or a module:name")
+        return name
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -90,9 +110,9 @@ class Init(Section):
 
 
 class Kl(Section):
-    """The KL weight over updates; see kl_schedules."""
+    """The KL weight over updates; see kl_schedules. `none` is a constant 1."""
 
-    schedule: Literal["constant", "linear", "none"] = "linear"
+    schedule: Annotated[str, a_name_of("schedule", "none")] = "linear"
     weight: Annotated[float, Field(ge=0)] = 1.0
     start: Share = 0.1
     warmup_epochs: Annotated[float, Field(gt=0)] = 10
@@ -108,7 +128,7 @@ class Optim(Section):
     clip: Annotated[float, Field(gt=0)] = 5.0
     batch: Positive = 32
     epochs: Positive = 100
-    rule: Literal["milestones", "plateau"] = "plateau"
+    rule: Annotated[str, a_name_of("rule")] = "plateau"
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
     patience: Positive = 2
     first_decay_epoch: Annotated[int, Field(ge=0)] = 15
@@ -117,9 +137,10 @@ class Optim(Section):
 
 
 class Aggressive(Section):
-    """He et al.'s inner loop: `inner` bounds its encoder updates, `window` is the number
-    of them between two looks at the loss, `checks_per_epoch` how often an epoch's mutual
-    information decides whether to go on, `max_epochs` a bound on the aggressive phase."""
+    """He et al.'s inner loop: `inner` is one more than the most encoder updates, as in their
+    code (100 allows 99), `window` the number of them between two looks at the loss,
+    `checks_per_epoch` how often an epoch's mutual information decides whether to go on (at
+    most once a batch), `max_epochs` a bound on the aggressive phase."""
 
     window: Positive = 15
     inner: Positive = 100
@@ -128,24 +149,11 @@ class Aggressive(Section):
 
 
 class Evaluate(Section):
-    """Evaluation only: no part of what training depends on."""
+    """Evaluation only: no part of what training depends on. `active_threshold` is for the
+    test split; on validation it is always 0.01."""
 
     samples: Positive = 500
     active_threshold: Annotated[float, Field(gt=0)] = 0.01
-
-
-MODULE_AND_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
-
-def a_name_of(part: str) -> AfterValidator:
-    """One of the table's names, or "my_pkg.module:thing"."""
-
-    def check(name: str) -> str:
-        if name not in NAMES[part] and not MODULE_AND_NAME.fullmatch(name):
-            raise ValueError(f"{unknown(part, name, NAMES[part])}, or a module:name")
-        return name
-
-    return AfterValidator(check)
 
 
 class TextVaeConfig(Section):
@@ -204,7 +212,8 @@ def is_vae(config: TextVaeConfig) -> bool:
     return config.model == "seq_vae"
 
 
-# A key that stands here is dropped where its condition does not hold.
+# A key that stands here is dropped where its condition does not hold. A part of one's own
+# may read any key beside it.
 MATTERS: dict[tuple[str | None, str], Callable[[TextVaeConfig], bool]] = {
     (None, "pooling"): is_vae,
     (None, "decoder"): is_vae,
@@ -212,19 +221,19 @@ MATTERS: dict[tuple[str | None, str], Callable[[TextVaeConfig], bool]] = {
     (None, "objective"): is_vae,
     (None, "scheme"): is_vae,
     (None, "kl"): is_vae,
-    (None, "aggressive"): lambda c: is_vae(c) and c.scheme == "aggressive",
+    (None, "aggressive"): lambda c: is_vae(c) and c.scheme != "joint",
     (None, "evaluate"): is_vae,
     ("size", "encoder"): is_vae,
     ("size", "latent"): is_vae,
-    ("kl", "weight"): lambda c: c.kl.schedule == "constant",
-    ("kl", "start"): lambda c: c.kl.schedule == "linear",
-    ("kl", "warmup_epochs"): lambda c: c.kl.schedule == "linear",
+    ("kl", "weight"): lambda c: c.kl.schedule != "linear",
+    ("kl", "start"): lambda c: c.kl.schedule != "constant",
+    ("kl", "warmup_epochs"): lambda c: c.kl.schedule != "constant",
     ("init", "scale"): lambda c: c.init.scheme == "uniform",
     ("init", "embedding"): lambda c: c.init.scheme == "uniform",
-    ("optim", "patience"): lambda c: c.optim.rule == "plateau",
-    ("optim", "first_decay_epoch"): lambda c: c.optim.rule == "plateau",
-    ("optim", "decays"): lambda c: c.optim.rule == "plateau",
-    ("optim", "milestones"): lambda c: c.optim.rule == "milestones",
+    ("optim", "patience"): lambda c: c.optim.rule != "milestones",
+    ("optim", "first_decay_epoch"): lambda c: c.optim.rule != "milestones",
+    ("optim", "decays"): lambda c: c.optim.rule != "milestones",
+    ("optim", "milestones"): lambda c: c.optim.rule != "plateau",
 }
 
 

@@ -179,6 +179,7 @@ def compared(splits: dict[str, dict[str, float]], vocabulary: int) -> dict[str, 
 PAPER_SENTENCES = {"train": 100_000, "valid": 10_000, "test": 10_000}
 PAPER_WORDS_MEAN = {"Yahoo": 78.76, "Yelp": 96.01}
 PAPER_VOCABULARY = 20_000
+PAPER_NAMES = ("yahoo", "yelp")  # as the sweeps call them
 PAPER_WHERE = (
     "Yahoo and Yelp are of Yang et al. (2017), Improved Variational Autoencoders for Text "
     "Modeling using Dilated Convolutions. The copies of He et al. (2019), those of their "
@@ -230,7 +231,8 @@ def folder(name: str, root: Path | None) -> Path:
         raise CorpusError([("data", f"corpus {name!r} cannot be looked up: {error}")]) from None
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise CorpusError([("data", f"{what}; {hint}known: {', '.join(known)}")])
+    papers = f". {PAPER_WHERE}" if name in PAPER_NAMES else ""
+    raise CorpusError([("data", f"{what}; {hint}known: {', '.join(known)}{papers}")])
 
 
 def split_file(place: Path, split: str) -> Path:

@@ -80,6 +80,16 @@ def effective_sample_size(log_weights_BS: Tensor) -> Tensor:
     return (2 * log_weights_BS.logsumexp(1) - (2 * log_weights_BS).logsumexp(1)).exp()
 
 
+def monte_carlo_error(ess_N: Tensor, samples: int) -> float:
+    """Standard error of the mean over sentences of importance_nll, nats, that is due to the
+    S samples alone: sqrt(sum var_N) / N, sentences being independent, and by the delta method
+    var_N = Var[w] / (S E[w]^2) = (E[w^2] / E[w]^2 - 1) / S = 1/ess - 1/S.
+
+    Too small where few weights say nearly everything, as ess is then too large."""
+    var_N = (1 / ess_N - 1 / samples).clamp_min(0)
+    return float(var_N.sum().sqrt()) / len(var_N)
+
+
 def exact_nll(model: Any, batches: Sequence[Batch]) -> Tensor:
     """-log p(x) of each sentence under a language model, nats, float64, [N]."""
     with evaluating(model):
@@ -93,7 +103,7 @@ def perplexity(nll_nats: float, targets: int) -> float:
 
 
 def mean_and_error(values_N: Tensor) -> tuple[float, float]:
-    """Mean over sentences and its standard error, which needs two."""
+    """Mean over sentences and its standard error, their spread / sqrt N, which needs two."""
     error = values_N.std() / math.sqrt(len(values_N)) if len(values_N) > 1 else math.nan
     return float(values_N.mean()), float(error)
 
@@ -156,7 +166,7 @@ def encode_split(model: Any, batches: Iterable[Batch], generator: torch.Generato
     for tokens_BT, _ in batches:
         feature_BH, posterior = model.encode(tokens_BT)
         codes_BZ = posterior.sample(normal(posterior, generator=generator))
-        rows.append((feature_BH, posterior.mean_BZ, posterior.logvar_BZ, codes_BZ, posterior.kl()))
+        rows.append((feature_BH, posterior.mean_BZ, posterior.logvar_BZ, codes_BZ, kl(posterior)))
     feature_NH, mean_NZ, logvar_NZ, codes_NZ, kl_N = map(torch.cat, zip(*rows, strict=True))
     return Codes(
         feature_NH=feature_NH,
@@ -166,6 +176,14 @@ def encode_split(model: Any, batches: Iterable[Batch], generator: torch.Generato
         kl_N=kl_N,
         sizes=[len(row[0]) for row in rows],
     )
+
+
+def kl(posterior: Any) -> Tensor:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) of each sentence [B], nats, float64: 1/2 sum_z
+    (mean^2 + (exp(logvar) - 1 - logvar)). Near collapse the bracket is far smaller than its
+    terms; in float32, which is all that training needs, the sum may come out below 0."""
+    mean_BZ, logvar_BZ = posterior.mean_BZ.double(), posterior.logvar_BZ.double()
+    return 0.5 * (mean_BZ**2 + (logvar_BZ.expm1() - logvar_BZ)).sum(1)
 
 
 def mi_batch(mean_NZ: Tensor, logvar_NZ: Tensor, codes_NZ: Tensor, sizes: Sequence[int]) -> float:

@@ -6,6 +6,7 @@ outer step, `updates` moves the parameters and counts. Shapes: B sentences, T wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,13 +54,16 @@ class Aggressive:
     def __init__(self, config: Any, updates: Updates, generator: torch.Generator) -> None:
         self.config, self.updates, self.generator = config.aggressive, updates, generator
         self.active, self.information, self.checks = True, 0.0, 0
+        self.batches = math.inf  # Of an epoch; the first step says how many.
 
     @property
     def checks_per_epoch(self) -> int:
-        """How often an epoch `check` wants to be told the mutual information."""
-        return self.config.checks_per_epoch if self.active else 0
+        """How often an epoch `check` wants to be told the mutual information, at most after
+        every batch."""
+        return min(self.config.checks_per_epoch, self.batches) if self.active else 0
 
     def step(self, tokens_BT: Tensor, batches: Sequence[Tensor], loss_of: LossOf) -> Loss:
+        self.batches = len(batches)
         if self.active:
             self.improve_encoder(tokens_BT, batches, loss_of)
         loss = loss_of(tokens_BT)

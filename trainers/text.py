@@ -30,7 +30,8 @@ RARE = "_UNK"  # How the corpora of Yang et al. (2017) write a rare word: a word
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
     """Word <-> id. Ids 0..3 are the specials. A word that it does not have is `_UNK` where
-    that is one of its words, else <unk>."""
+    that is one of its words, else <unk>; He et al. give all of them to <unk>, which is then
+    untrained."""
 
     words: tuple[str, ...]
     ids: dict[str, int] = field(init=False, repr=False, compare=False)

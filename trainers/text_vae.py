@@ -28,6 +28,7 @@ from trainers.metrics import (
     exact_nll,
     importance_nll,
     mean_and_error,
+    monte_carlo_error,
     perplexity,
     posterior_summary,
 )
@@ -45,8 +46,11 @@ def train(config: Mapping[str, Any], run: Any) -> Iterator[dict[str, float]]:
     state, notes = checkpoint.load(folder, owner)
     for note in notes:
         log.warning(note)
-    if state is not None:
+    if state is not None and training.takes(state):
         training.load_state_dict(state)
+    elif state is not None:
+        places = folder, state["device"], training.device
+        log.warning("the checkpoint in %s was made on %s; training starts over on %s", *places)
     while not training.finished:
         measurement = training.epoch_of_updates()
         # Handed over before its checkpoint is written: a killed trial may repeat a
@@ -64,6 +68,7 @@ def settle(run: Any) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Before CUDA starts.
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # It would cost, for nothing.
+    torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -77,12 +82,13 @@ def digest(config: Mapping[str, Any], seed: int) -> str:
 
 def evaluate(training: Training, run: Any) -> dict[str, float]:
     """The test split under the best weights, and a file of its sentences one by one, in the
-    corpus's order: `nll`, and where they are known `ess` and `floor`."""
-    text = training.data.text
+    corpus's order: `nll`, and where they are known `ess` and `floor`. What is made of the
+    NLL says of which: `iw` is estimated, `exact` is not."""
+    text, kind = training.data.text, "exact" if training.exact else "iw"
     scores, nll_N, ess_N = score(training)
     kept = {"nll": nll_N} if ess_N is None else {"nll": nll_N, "ess": ess_N}
     scores |= {
-        "ppl": perplexity(float(nll_N.sum()), text.targets("test")),
+        f"ppl_{kind}": perplexity(float(nll_N.sum()), text.targets("test")),
         "sentences": len(text.test),
         "targets": text.targets("test"),
         "nll_unigram": float(np.mean(text.unigram_nats)),
@@ -92,8 +98,8 @@ def evaluate(training: Training, run: Any) -> dict[str, float]:
         above, error = mean_and_error(nll_N - kept["floor"])
         scores |= {
             "nll_floor": float(kept["floor"].mean()),
-            "nll_above_floor": above,
-            "nll_above_floor_se": error,
+            f"nll_{kind}_above_floor": above,
+            f"nll_{kind}_above_floor_se": error,
         }
     artifacts = run.folder / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
@@ -103,7 +109,10 @@ def evaluate(training: Training, run: Any) -> dict[str, float]:
 
 def score(training: Training) -> tuple[dict[str, float], Tensor, Tensor | None]:
     """Scores of the test split, and per sentence the NLL (exact for a language model, else
-    estimated with importance samples) and the effective number of those samples."""
+    estimated with importance samples) and the effective number of those samples.
+
+    nll_iw has two errors: nll_iw_se is the NLL's spread over sentences / sqrt N (another
+    test split), nll_iw_mc_se the estimator's own (other samples, the same sentences)."""
     model, test, settings = training.model, training.data.test, training.config.evaluate
     if training.exact:
         nll_N = exact_nll(model, test)
@@ -121,6 +130,7 @@ def score(training: Training) -> tuple[dict[str, float], Tensor, Tensor | None]:
     scores = summary | {
         "nll_iw": nll,
         "nll_iw_se": error,
+        "nll_iw_mc_se": monte_carlo_error(estimate.ess_N, settings.samples),
         "iw_ess": float(estimate.ess_N.mean()),
         "iw_ess_min": float(estimate.ess_N.min()),
     }

@@ -57,6 +57,7 @@ class Training:
 
     def __init__(self, config: TextVaeConfig, run: Any) -> None:
         self.config, self.data = config, load_data(config, run)
+        self.device = torch.device(run.device).type
         self.model = build_model(config, len(self.data.text.vocabulary))
         initialise(self.model, config.init, run.seed)
         self.model.to(run.device)
@@ -156,11 +157,19 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
-        return parts | {"epoch": self.epoch, "finished": self.finished, "best": self.best}
+        rest = {"epoch": self.epoch, "finished": self.finished, "best": self.best}
+        return parts | rest | {"device": self.device}
+
+    def takes(self, state: dict[str, Any]) -> bool:
+        """Whether training can go on from `state`. The random streams of one kind of device
+        cannot go on on another; a training that has finished needs none."""
+        return state["finished"] or state["device"] == self.device
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert self.takes(state), state["device"]
         for name in STATEFUL:
-            getattr(self, name).load_state_dict(state[name])
+            if name != "streams" or state["device"] == self.device:
+                getattr(self, name).load_state_dict(state[name])
         self.epoch, self.finished, self.best = state["epoch"], state["finished"], state["best"]
 
 

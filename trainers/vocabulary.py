@@ -29,11 +29,12 @@ TILE = 2**21
 # calls cost more than the work. At 800 x 32 x 128 it takes 0.4 of the time.
 FEW = 2**24
 
-# The fused exponential is sigmoid(logit - SHIFT), which is exp(logit - SHIFT) to the last bit
-# or so where that is below e^-16, and loses nothing that counts where a row's sum is above
-# e^-60. So it serves rows with 0 < log sum exp < 44, and the others are made the plain way.
-# SGD keeps the mean of the vocabulary's weights where it started, near 0, and with it
-# log sum exp above about log V; early training on Yahoo takes it to 30.
+# The fused exponential is sigmoid(logit - SHIFT), which is exp(logit - SHIFT) within 2e-6
+# relative, half a unit in the last place of 60, where that is below e^-16, and loses nothing
+# that counts where a row's sum is above e^-60. So it serves rows with 0 < log sum exp < 44,
+# and the others are made the plain way. SGD keeps the mean of the vocabulary's weights where
+# it started, near 0, and with it log sum exp above about log V; early training on Yahoo takes
+# it to 30.
 SHIFT = 60.0
 LOWEST, HIGHEST = math.exp(-60), math.exp(-16)
 
@@ -163,16 +164,20 @@ def onednn_takes(values: Tensor) -> bool:
 @functools.cache
 def onednn_works() -> bool:
     """Whether this build of torch has the private product that oneDNN makes, and it is
-    right. By capability and not by a race of kernels, whose winner on a noisy machine would
-    change from run to run, and the last bits of the results with it."""
+    right to fp32 (a mode that rounds to bf16 is not). By capability and not by a race of
+    kernels, whose winner on a noisy machine would change from run to run, and the last bits
+    of the results with it."""
     if not torch.backends.mkldnn.is_available():
         return False
-    left, right = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    # Factors of 13 and 12 bits, or a little more: rounded to fewer they are 2e-4 away.
+    left = (1 + 2**-12) * torch.eye(2)
+    right = (1 + 2**-11) * torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     try:
         product = onednn_linear_plus(left, right, right)
         sigmoid = onednn_linear(left, right, -right[0], "sigmoid")
     except (AttributeError, RuntimeError):
         return False
-    return torch.allclose(product, right + right.T) and torch.allclose(
-        sigmoid, torch.sigmoid(right.T - right[0])
+    exact = left.double() @ right.double().T
+    return torch.allclose(product.double(), exact + right, rtol=1e-6) and torch.allclose(
+        sigmoid.double(), torch.sigmoid(exact - right[0]), rtol=1e-6
     )

@@ -10,7 +10,6 @@ next run of the sweep continues them.
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import re
@@ -18,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from sweeper.errors import EnvironmentFault, SpecError, unknown
+from sweeper.errors import EnvironmentFault
+from sweeper.lookup import named
 from sweeper.spec import Resources
 
 Dispatcher = Callable[..., None]
@@ -26,10 +26,7 @@ Dispatcher = Callable[..., None]
 
 def dispatcher(name: str) -> Dispatcher:
     """By its name in DISPATCHERS, or "my_pkg.module:function"."""
-    if name not in DISPATCHERS and ":" not in name:
-        raise SpecError(unknown("dispatcher", name, DISPATCHERS))
-    module_name, _, function = DISPATCHERS.get(name, name).partition(":")
-    return getattr(importlib.import_module(module_name), function)
+    return named(name, DISPATCHERS, "dispatcher")
 
 
 def fitted(resources: Resources) -> Resources:

@@ -9,6 +9,7 @@ leaves this process's signals alone.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -20,7 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ from sweeper import dispatch as machine
 from sweeper.errors import EnvironmentFault
 from sweeper.record import Record
 from sweeper.spec import Resources
-from sweeper.track.folder import Folder
+from sweeper.track.folder import FencedOut, Folder, LeaseHeld, make
+from sweeper.track.lease import birth, this_place
 from sweeper.trial import Trial
 from sweeper.worker import Surroundings, bury, execute
 
@@ -57,6 +59,7 @@ RETRIES = 3  # of a trial whose worker died; a trainer's own error is a record a
 RESTARTS = 3  # of Tune, where it ends with trials left over
 GRACE_SECONDS = 5.0  # what running trials have to come to a measurement once stopped
 POLL_SECONDS = 0.1
+OWNER = "driver.json"
 OBJECT_STORE_BYTES = 128 * 2**20  # Nothing but configurations goes through it.
 
 
@@ -74,12 +77,14 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """What Tune says of a trial that is over. `worker_died` for the last time: Ray's words
-    for it. `fault` is the store's or ours, and nothing that another try would mend."""
+    for it. `fault` is the store's or ours, and nothing that another try would mend.
+    `waited`: a dead worker's trial that another process has taken up meanwhile."""
 
     trial: Trial
     worker_died: str | None = None
     fault: Exception | None = None
     stopped: bool = False
+    waited: bool = False
 
 
 def dispatch(
@@ -96,7 +101,7 @@ def dispatch(
     started with: {"address": ...} joins one, {"num_cpus": 4, "num_gpus": 2} pretends."""
     cluster = cluster or {}
     stop = stop or threading.Event()
-    surroundings.store.mkdir(parents=True, exist_ok=True)
+    make(surroundings.store)
     stop_file = surroundings.store / f".stop-{secrets.token_hex(4)}"
     supply = Supply(trials, surroundings, stop, stop_file)
     try:
@@ -262,7 +267,10 @@ def run_tune(
     try:
         while thread.is_alive() or not supply.ended.empty():
             with contextlib.suppress(queue.Empty):
-                settle(supply.ended.get(timeout=POLL_SECONDS), supply.surroundings, on_record)
+                ended = supply.ended.get(timeout=POLL_SECONDS)
+                if not settle(ended, supply.surroundings, on_record):
+                    supply.ended.put(replace(ended, waited=True))
+                    time.sleep(POLL_SECONDS)
             if supply.stop.is_set():
                 supply.stop_file.touch()
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
@@ -274,14 +282,21 @@ def run_tune(
     return crash[0] if crash else None
 
 
-def settle(ended: Ended, surroundings: Surroundings, on_record: Callable[[Record], None]) -> None:
+def settle(ended: Ended, surroundings: Surroundings, on_record: Callable[[Record], None]) -> bool:
+    """Tells the record; False while another process runs the trial of a dead worker."""
     if ended.fault is not None:
         raise ended.fault
     if ended.worker_died is not None:
         why = f"the worker died {RETRIES + 1} times: killed, out of memory or crashed"
-        on_record(bury(ended.trial, surroundings, why, ended.worker_died))
+        died = ended.worker_died
+        try:
+            record = bury(ended.trial, surroundings, why, died, waited=ended.waited)
+        except (LeaseHeld, FencedOut):
+            return False
+        on_record(record)
     elif not ended.stopped:
         on_record(Folder(surroundings.store).find([ended.trial])[ended.trial.id])
+    return True
 
 
 def room(resources: Resources) -> int:
@@ -297,7 +312,7 @@ def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -
     local = cluster.get("address", "local") == "local"
     # Short and private: a socket's path may have 107 characters, and /tmp/ray is everybody's.
     # On a cluster Tune insists on a folder that all nodes see.
-    scratch = Path(tempfile.mkdtemp(prefix="sweeper-") if local else store / ".tune")
+    scratch = private_scratch() if local else store / ".tune"
     ours = not ray.is_initialized()
     try:
         if ours:
@@ -307,6 +322,21 @@ def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -
         if ours:
             ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def private_scratch() -> Path:
+    """A new folder that says whose it is. Those that killed drivers left are removed."""
+    temporary = Path(tempfile.gettempdir())
+    for left in temporary.glob("sweeper-*"):
+        # One that does not say whose it is may be a minute old, or somebody else's.
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            place, pid, born = json.loads((left / OWNER).read_bytes())
+            dead = place == this_place() and birth(pid) != born
+            if dead and left.lstat().st_uid == os.getuid():
+                shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="sweeper-"))
+    (scratch / OWNER).write_text(json.dumps([this_place(), os.getpid(), birth(os.getpid())]))
+    return scratch
 
 
 def connect(arguments: Mapping[str, Any]) -> None:

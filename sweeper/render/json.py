@@ -40,7 +40,7 @@ def _row(row: Row, cells: tuple[Cell, ...]) -> dict[str, Any]:
     return {
         "key": row.key,
         "label": row.label,
-        "floor": row.floor,
+        "reference": row.reference is not None,
         "note": row.note,
         "cells": [_cell(cell) for cell in cells],
     }

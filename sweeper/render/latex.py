@@ -12,7 +12,7 @@ from sweeper.tables import Cell, Table
 
 
 def render(table: Table) -> str:
-    rules = [i for i, row in enumerate(table.rows) if row.rule_after or row.floor]
+    rules = [i for i, row in enumerate(table.rows) if row.rule_after]
     spreads = [_widest_spread(column) for column in zip(*table.cells, strict=True)]
     body = []
     for i, (row, cells) in enumerate(table.lines()):

@@ -130,7 +130,7 @@ def _block(table: Table, columns: Sequence[_Measured], stubs: Sequence[str], stu
             page.append(" " * _gap(columns, j))
             page.append(middle(column.cells[i], column.width), style=column.styles[i])
         page.append("\n")
-        if (row.rule_after or row.floor) and i < len(stubs) - 1:
+        if row.rule_after and i < len(stubs) - 1:
             page.append("─" * total + "\n", style="dim")
     return page.append("━" * total + "\n", style="dim")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeper.errors import Mark
-from sweeper.trial import TrainerRef
+from sweeper.trial import TrainerRef, digest
 
 Settings = Mapping[str, "Setting"]  # dotted key -> what was written, and where
 
@@ -70,9 +70,10 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """A first row under `label` that is no level of any axis: for each named value, the
-    result key it is read from, averaged over all trials of the column."""
+class Reference:
+    """A first row under `label` that is no level of any axis but says something of the
+    corpus, such as its entropy: for each named value, the result key it is read from,
+    averaged over all trials of the column."""
 
     label: str
     values: Mapping[str, str]
@@ -139,7 +140,7 @@ class TableSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     rules_after: tuple[str, ...] = ()
     caption: str | None = None
-    floor: Floor | None = None
+    references: tuple[Reference, ...] = ()
     best: Best | None = None
     delta: Delta | None = None
     relative_to: RelativeTo | None = None
@@ -171,6 +172,14 @@ class Sweep:
     budget: Mapping[str, Any] = field(default_factory=dict)
     reported: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None  # absolute
+
+    @property
+    def variant(self) -> str:
+        """The profile; and where --set changed something, what tells it from the file's own."""
+        if not self.overrides:
+            return self.profile
+        changed = digest({key: setting.value for key, setting in self.overrides.items()})
+        return f"{self.profile}+{changed[:8]}"
 
     def axis(self, name: str) -> Axis:
         return next(axis for axis in self.axes if axis.name == name)

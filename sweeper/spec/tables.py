@@ -15,8 +15,8 @@ from sweeper.spec.sweep import (
     Axis,
     Best,
     Delta,
-    Floor,
     Metric,
+    Reference,
     RelativeTo,
     Significance,
     TableSpec,
@@ -34,7 +34,7 @@ TABLE = (
     "labels",
     "rules_after",
     "caption",
-    "floor",
+    "references",
     "best",
     "delta",
     "relative_to",
@@ -126,7 +126,7 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
         labels=renamed(section, shown),
         rules_after=section.names("rules_after", "row", known.labels.get(rows or "", ())),
         caption=section.text("caption"),
-        floor=floor(section, values),
+        references=references(section, values),
         best=best(section, values, columns, known),
         delta=delta(section, columns, known),
         relative_to=relative_to(section, row_labels),
@@ -224,23 +224,14 @@ def inside(section: Section, key: str, known: tuple[str, ...]) -> Section | None
     return Section(section.entries[key], section.called(key), section.problems, known)
 
 
-def floor(section: Section, values: tuple[str, ...]) -> Floor | None:
-    inner = inside(section, "floor", ("label", "values"))
-    if inner is None:
-        return None
-    inner.required("label", "values")
-    found = {}
-    for value, node in inner.each("values").items():
-        if value not in values:
-            inner.refuse(node.place, unknown("value", value, values, f" in {inner.name}"))
-        elif not RESULT_KEY.fits(node.value):
-            inner.refuse(
-                node.mark,
-                f"{inner.name}.values.{value} must be {RESULT_KEY.words}, not {node.kind}",
-            )
-        else:
-            found[value] = node.value
-    return Floor(label=inner.text("label", "Floor"), values=found)
+def references(section: Section, values: tuple[str, ...]) -> tuple[Reference, ...]:
+    """{label: {value: result key}}, in the order written."""
+    found = []
+    for label, node in section.each("references").items():
+        inner = Section(node, section.called(f"references.{label}"), section.problems, values)
+        keys = {value: inner.text(value, "", RESULT_KEY) for value in inner.entries}
+        found.append(Reference(label=label, values=keys))
+    return tuple(found)
 
 
 def best(

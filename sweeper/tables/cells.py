@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sweeper.spec.sweep import Metric
+from sweeper.spec.sweep import Metric, Reference
 
 CellState = Literal[
     "value", "stale", "missing", "running", "failed", "diverged", "quoted", "not applicable"
@@ -48,12 +48,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """`key` is the label in the sweep file, `label` what is printed. The floor is a row
-    that is no level of the axis."""
+    """`key` is the label in the sweep file, `label` what is printed. One with a
+    `reference` is no level of the axis."""
 
     key: str
     label: str
-    floor: bool = False
+    reference: Reference | None = None
     rule_after: bool = False
     note: str | None = None
 
@@ -106,7 +106,7 @@ class Table:
             cell.state
             for row, cells in self.lines()
             for column, cell in zip(self.columns, cells, strict=True)
-            if column.kind == "value" and not row.floor
+            if column.kind == "value" and row.reference is None
         ]
         return dict(Counter(body))
 

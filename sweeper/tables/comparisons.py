@@ -58,7 +58,7 @@ def mark_best(
     for (i, j), cell in cells.items():
         column = columns[j]
         ranked = column.kind == "value" and column.metric.name in spec.best.values
-        if not ranked or not column.metric.goal or rows[i].floor or cell.mean is None:
+        if not ranked or not column.metric.goal or rows[i].reference or cell.mean is None:
             continue
         if cell.n < cell.points:
             short = True

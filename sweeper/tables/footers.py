@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from sweeper.spec.sweep import Sweep, TableSpec
 from sweeper.tables.cells import Cell, Column
@@ -30,7 +31,6 @@ def footer(
     readings: Readings,
     limits: Sequence[float | None],
     verdicts: Sequence[str],
-    remarks: Sequence[str],
 ) -> tuple[str, ...]:
     return tuple(
         chain(
@@ -41,7 +41,6 @@ def footer(
             _beside(spec, sweep, columns),
             _progress(shown, readings),
             _made(sweep, shown, readings),
-            remarks,
         )
     )
 
@@ -120,6 +119,7 @@ def _made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[
     )
     stamps = [readings.records[t.id].provenance for t in shown if readings.done(t)]
     parts = [f"profile {sweep.profile}"]
+    parts += [f"--set {key}={setting.value}" for key, setting in sweep.overrides.items()]
     if corpora:
         parts.append(f"data {', '.join(corpora)}")
     codes = sorted({str(s["code_digest"])[:12] for s in stamps if s.get("code_digest")})
@@ -132,4 +132,16 @@ def _made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[
     }
     if commits:
         parts.append(f"commit {', '.join(sorted(commits))}")
+    for what, found in (("device", devices(stamps)), ("torch", versions(stamps, "torch"))):
+        if len(found) > 1:  # Numbers of different kinds of machine stand side by side.
+            parts.append(f"{what} {', '.join(sorted(found))}")
     yield "; ".join(parts)
+
+
+def devices(stamps: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {str(stamp["device"]) for stamp in stamps if stamp.get("device")}
+
+
+def versions(stamps: Iterable[Mapping[str, Any]], package: str) -> set[str]:
+    found = (stamp.get("packages", {}).get(package) for stamp in stamps)
+    return {str(version) for version in found if version}

@@ -30,9 +30,8 @@ def rows_of(spec: TableSpec, sweep: Sweep, trials: Sequence[Trial]) -> tuple[Row
         )
         for label in labels
     ]
-    if spec.floor is not None:
-        rows.insert(0, Row(key=spec.floor.label, label=spec.floor.label, floor=True))
-    return tuple(rows)
+    above = [Row(key=it.label, label=it.label, reference=it) for it in spec.references]
+    return (*above, *rows)
 
 
 def columns_of(spec: TableSpec, sweep: Sweep, shown: Sequence[Trial]) -> tuple[Column, ...]:

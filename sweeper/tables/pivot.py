@@ -10,13 +10,13 @@ are made of finished cells.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
 from sweeper import stats
 from sweeper.record import Record
-from sweeper.spec.sweep import Metric, Sweep, TableSpec
+from sweeper.spec.sweep import Metric, Reference, Sweep, TableSpec
 from sweeper.tables.cells import Cell, Column, Row, Table, numbered
 from sweeper.tables.comparisons import Cells, mark_best, resolve_deltas, star
 from sweeper.tables.footers import footer
@@ -37,16 +37,15 @@ def tabulate(
     *,
     states: Mapping[str, str] | None = None,
     histories: Histories | None = None,
-    remarks: Iterable[str] = (),
 ) -> Table:
     """`trials` is the sweep's whole design; `records` and `states` (as a plan gives them;
-    by default the records' own) go by trial id; `histories` (trial id -> measurements) is
-    needed where the table is read `at` a cost; `remarks` end the footer."""
+    by default the records' own) go by trial id; `histories` (trial -> measurements) is
+    needed where the table is read `at` a cost."""
     check_axes(spec, sweep)
     readings = Readings(records=records, states=states, histories=histories)
     rows = rows_of(spec, sweep, trials)
     shown = _shown(spec, sweep, trials, rows)
-    rows = _without_empty_floor(spec, rows, shown, readings)
+    rows = _with_known_references(rows, shown, readings)
     columns = columns_of(spec, sweep, shown)
     limits = _limits(spec, columns, shown, readings)
 
@@ -73,9 +72,7 @@ def tabulate(
         rows=rows,
         cells=body,
         marks=numbered(notes),
-        footer=footer(
-            spec, sweep, columns, body, shown, readings, limits, verdicts, tuple(remarks)
-        ),
+        footer=footer(spec, sweep, columns, body, shown, readings, limits, verdicts),
     )
 
 
@@ -93,7 +90,7 @@ def _shown(
 ) -> tuple[Trial, ...]:
     """The trials of the table, in the order of the levels of the axes that are averaged
     over: no sum depends on the order in which trials or records came."""
-    keys = {row.key for row in rows if not row.floor}
+    keys = {row.key for row in rows if row.reference is None}
     order = {axis.name: {label: i for i, label in enumerate(axis.labels)} for axis in sweep.axes}
     chosen = [
         trial
@@ -107,15 +104,19 @@ def _shown(
     )
 
 
-def _without_empty_floor(
-    spec: TableSpec, rows: tuple[Row, ...], shown: Sequence[Trial], readings: Readings
+def _with_known_references(
+    rows: tuple[Row, ...], shown: Sequence[Trial], readings: Readings
 ) -> tuple[Row, ...]:
-    """No floor where no finished trial knows one: the corpora have none."""
+    """No reference that no finished trial knows: not every corpus has an exact floor."""
     results = [readings.records[trial.id].result for trial in shown if readings.done(trial)]
-    if spec.floor is None or not results:
-        return rows
-    known = any(key in result for result in results for key in spec.floor.values.values())
-    return rows if known else tuple(row for row in rows if not row.floor)
+    kept = [
+        row
+        for row in rows
+        if row.reference is not None
+        and (not results or any(k in r for r in results for k in row.reference.values.values()))
+    ]
+    below = [row for row in rows if row.reference is None]
+    return (*kept[:-1], *(replace(row, rule_after=True) for row in kept[-1:]), *below)
 
 
 def _limits(
@@ -147,7 +148,7 @@ def _value_cells(
     points: dict[tuple[str, ...], dict[str, Trial]] = defaultdict(dict)
     for trial in shown:
         place = (label_of(trial, spec.rows), *(label_of(trial, axis) for axis in spec.columns))
-        key = "/".join(label_of(trial, axis) for axis in spec.over)
+        key = ", ".join(label_of(trial, axis) for axis in spec.over)
         first = points[place].setdefault(key, trial)
         assert first.id == trial.id, f"two trials at {place}, {key}"
     cells: Cells = {}
@@ -155,11 +156,11 @@ def _value_cells(
         labels = tuple(column.at.values())
         if column.kind != "value":
             continue
-        if row.floor:
+        if row.reference is not None:
             pool = [
                 t for place, there in points.items() if place[1:] == labels for t in there.values()
             ]
-            cells[i, j] = _floor_cell(spec, column.metric, pool, readings)
+            cells[i, j] = _reference_cell(row.reference, column.metric, pool, readings)
         else:
             cells[i, j] = _value_cell(
                 spec,
@@ -169,6 +170,10 @@ def _value_cells(
                 limits[j],
                 row.note,
             )
+    most = max((cell.points for cell in cells.values()), default=0)
+    for place, cell in cells.items():
+        if 0 < cell.n == cell.points < most and "{n}" not in spec.cell:
+            cells[place] = replace(cell, text=f"{cell.text} (n={cell.n})")
     return cells
 
 
@@ -229,15 +234,17 @@ def _notes(
     return tuple(notes)
 
 
-def _floor_cell(spec: TableSpec, metric: Metric, pool: Sequence[Trial], readings: Readings) -> Cell:
+def _reference_cell(
+    reference: Reference, metric: Metric, pool: Sequence[Trial], readings: Readings
+) -> Cell:
     """The same key of all trials of the column, whatever their row: it says something of
     the corpus, so it has neither spread nor n."""
-    source = spec.floor.values.get(metric.name)
+    source = reference.values.get(metric.name)
     if source is None:
         return Cell(state="not applicable", text=NONE)
-    floor = replace(metric, source=source, fallback=None)
+    read_from = replace(metric, source=source, fallback=None)
     distinct = {trial.id: trial for trial in pool}.values()
-    values = [v for t in distinct if (v := readings.read(t, floor).value) is not None]
+    values = [v for t in distinct if (v := readings.read(t, read_from).value) is not None]
     if not values:
         pending = any(readings.state(trial) in ("missing", "running") for trial in distinct)
         return Cell(state="missing" if pending else "not applicable", text=NONE)
@@ -262,9 +269,9 @@ def _fill_deltas(
         differences = stats.paired_differences(start.samples, end.samples)
         states = Counter(start.states) + Counter(end.states)
         same = start.trials == end.trials  # one trial under both labels: nothing differs
-        if row.floor or same or not differences:
-            state = "not applicable" if row.floor or same else _unpaired(start, end)
-            cells[i, j] = Cell(state=state, text=NONE if same and not row.floor else "")
+        if row.reference or same or not differences:
+            state = "not applicable" if row.reference or same else _unpaired(start, end)
+            cells[i, j] = Cell(state=state, text=NONE if same and row.reference is None else "")
             continue
         cell = Cell(
             state=_state(states),
@@ -291,7 +298,7 @@ def _fill_ratios(
         k = _value_column(columns, column)
         reference = next(n for n, other in enumerate(rows) if other.key == spec.relative_to.row)
         above, below = cells[i, k].mean, cells[reference, k].mean
-        if row.floor or above is None or not below:
+        if row.reference or above is None or not below:
             cells[i, j] = Cell(state="not applicable")
         else:
             text = ratio(above / below, spec.relative_to.form)
@@ -307,7 +314,7 @@ def _fill_published(
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         if column.kind not in ("paper", "difference"):
             continue
-        value = None if row.floor else published(spec, sweep, row.key, column.at, column.metric)
+        value = None if row.reference else published(spec, sweep, row.key, column.at, column.metric)
         ours = cells[i, _value_column(columns, column)].mean
         metric = column.metric
         if value is None:

@@ -19,7 +19,7 @@ ReadingState = Literal[
     "value", "stale", "missing", "running", "failed", "diverged", "not applicable"
 ]
 ABSENT = "–"  # the label of a trial on an axis that does not exist for it (`when:`)
-Histories = Callable[[str], Iterable[Measurement]]
+Histories = Callable[[Trial], Iterable[Measurement]]  # under the trial's own evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Readings:
     def _value_at(self, trial: Trial, key: str, limit: float) -> float | None:
         assert self.histories is not None, "a table with `at` needs the trials' histories"
         latest: Measurement | None = None
-        for measurement in self.histories(trial.id):
+        for measurement in self.histories(trial):
             affordable = key in measurement.values and measurement.cost <= limit
             # Strictly later: a result repeats the last cost with its best checkpoint's value.
             if affordable and (latest is None or measurement.cost > latest.cost):

@@ -8,12 +8,11 @@ Importing this package imports neither mlflow nor any other heavy library.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.errors import SpecError, unknown
+from sweeper.lookup import named
 from sweeper.record import Record
 from sweeper.trial import Trial
 
@@ -44,19 +43,14 @@ class Readable(Protocol):
 class Store(Readable, Protocol):
     """All that a worker needs of one."""
 
-    def start(self, trial: Trial) -> Attempt: ...
+    def start(self, trial: Trial, code_digest: str | None = None) -> Attempt: ...
 
 
 def open_store(name: str, root: Path, tracking: str | None = None) -> Readable:
     """The store called `name`: that of the folder `root`, or of the MLflow that is fed from
     it, at the URI `tracking` (None: the database in `root`). "my_pkg.module:function" is a
     name too."""
-    if name in STORES:
-        return STORES[name](root, tracking)
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise SpecError(unknown("store", name, STORES))
-    return getattr(importlib.import_module(module), function)(root, tracking)
+    return named(name, STORES, "store")(root, tracking)
 
 
 def open_folder(root: Path, tracking: str | None) -> Readable:

@@ -18,16 +18,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import SweeperError
+from sweeper.errors import EnvironmentFault, SweeperError
 from sweeper.track.folder import Folder
 from sweeper.track.mlflow import SETTINGS, MLflowStore, database, default_uri, redacted
 from sweeper.track.parcel import Origin
-from sweeper.track.sealed import checksum, write_whole
+from sweeper.track.sealed import checksum, using, write_whole
 from sweeper.trial import TrainerRef, Trial
 
 RETRY_SECONDS = (1.0, 30.0)  # the first pause after a failure, and the longest
@@ -62,24 +62,25 @@ class Courier:
         return len(self._waiting)
 
     def notice(self, trial: Trial) -> None:
-        """There may be something new about `trial`: it started, measured or ended."""
-        if not self.again and was_delivered(self.folder, trial, self._target):
-            return
-        self._ask(name_of(trial), {"trial": asdict(trial)})
+        """There may be something new about `trial`: as a rule, that it ended."""
+        with self._told():
+            if self.again or not was_delivered(self.folder, trial, self.uri, self.origin):
+                self._ask(name_of(trial), {"trial": asdict(trial)})
 
     def publish_tables(self, tables: Mapping[str, str], files: Iterable[Path] = ()) -> None:
         """Tables, name -> markdown, for the note of the sweep's run; and files beside them."""
         content = {"tables": dict(tables), "files": [str(Path(f).absolute()) for f in files]}
-        if not self.again and tables_digest(content) == marks(self._tables_mark).get(self._target):
-            return
-        self._ask(TABLES, content)
+        with self._told():
+            if self.again or not were_delivered(self.folder, content, self.uri, self.origin):
+                self._ask(TABLES, content)
 
-    def close(self, timeout: float = 30.0) -> int:
+    def close(self, timeout: float = 30.0, state: str = "FINISHED") -> int:
         """Waits until all is delivered or cannot be, at most `timeout` seconds. Returns the
-        number of undelivered."""
+        number of undelivered. `state` becomes that of the sweep's run: FINISHED, FAILED
+        where trials failed, KILLED where they were stopped."""
         if self._process is None:
             return self.undelivered
-        self._send({"close": True})
+        self._send({"close": state})
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -93,13 +94,14 @@ class Courier:
         self._process = None
         return self.undelivered
 
-    @property
-    def _target(self) -> str:
-        return target(self.uri, self.origin)
-
-    @property
-    def _tables_mark(self) -> Path:
-        return self.folder.root / "delivered.json"
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """A store that cannot be used is a problem, and no end of the sweep."""
+        try:
+            with using(self.folder.root):
+                yield
+        except EnvironmentFault as fault:
+            self.problem = str(fault)
 
     def _ask(self, name: str, message: dict[str, Any]) -> None:
         self._serial += 1
@@ -152,14 +154,23 @@ def name_of(trial: Trial) -> str:
     return f"{trial.id} {trial.evaluation_id}"
 
 
-def was_delivered(folder: Folder, trial: Trial, where: str) -> bool:
+def was_delivered(folder: Folder, trial: Trial, uri: str, origin: Origin) -> bool:
     """Whether the result as it is now was delivered; only spares the asking."""
-    file = database(where.partition(" ")[0])
-    if file is not None and not file.exists():
-        return False
     digest = result_digest(folder, trial)
+    where = f"{target(uri, origin)} {trial.evaluation_id}"
     there = marks(folder.path(trial.id) / "delivered.json")
-    return digest is not None and there.get(f"{where} {trial.evaluation_id}") == digest
+    return digest is not None and is_there(uri) and there.get(where) == digest
+
+
+def were_delivered(folder: Folder, tables: Mapping[str, Any], uri: str, origin: Origin) -> bool:
+    there = marks(folder.root / "delivered.json")
+    return is_there(uri) and there.get(target(uri, origin)) == tables_digest(tables)
+
+
+def is_there(uri: str) -> bool:
+    """False for a database that was deleted: what it was told is lost."""
+    file = database(uri)
+    return file is None or file.exists()
 
 
 def mark_delivered(path: Path, where: str, digest: str) -> None:
@@ -175,11 +186,12 @@ def marks(path: Path) -> dict[str, str]:
 
 
 def result_digest(folder: Folder, trial: Trial) -> str | None:
-    try:
-        path = folder.path(trial.id) / f"result-{trial.evaluation_id}.json"
-        return checksum(path.read_bytes())
-    except FileNotFoundError:
-        return None
+    path = folder.path(trial.id) / f"result-{trial.evaluation_id}.json"
+    with using(path):
+        try:
+            return checksum(path.read_bytes())
+        except FileNotFoundError:
+            return None
 
 
 def tables_digest(message: Mapping[str, Any]) -> str:
@@ -208,9 +220,9 @@ def main() -> None:
     store = MLflowStore(folder.root, about["uri"])
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=read, args=(inbox,), daemon=True).start()
-    deliver(inbox, lambda message: delivery(message, store, folder, origin), say)
+    state = deliver(inbox, lambda message: delivery(message, store, folder, origin), say)
     with contextlib.suppress(SweeperError):
-        store.close(origin)
+        store.close(origin, state)
 
 
 def read(inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
@@ -224,11 +236,12 @@ def deliver(
     inbox: queue.SimpleQueue[dict[str, Any] | None],
     send: Callable[[Mapping[str, Any]], None],
     say: Callable[..., None],
-) -> None:
+) -> str:
     """Sends what comes in, the oldest first, a name's latest message only. After a failure
-    it pauses, and turns to the next. Once closing it gives up after two failures running."""
+    it pauses, and turns to the next. Once closing it gives up after two failures running.
+    Returns the state in which the sweep ended: KILLED where its driver died."""
     todo: dict[str, dict[str, Any]] = {}
-    closing, failures, pause, next_try = False, 0, RETRY_SECONDS[0], 0.0
+    closing, failures, pause, next_try = "", 0, RETRY_SECONDS[0], 0.0
     while todo or not closing:
         wait = 0.0 if closing else max(0.0, next_try - time.monotonic())
         try:
@@ -237,9 +250,9 @@ def deliver(
             pass
         else:
             if message is None:
-                return
+                return closing or "KILLED"
             if "close" in message:
-                closing, failures = True, 0
+                closing, failures = message["close"], 0
             else:
                 todo[message["name"]] = message
             continue
@@ -252,12 +265,13 @@ def deliver(
             todo[name] = message
             failures += 1
             if closing and failures >= min(2, len(todo)):
-                return
+                return closing
             next_try = time.monotonic() + pause
             pause = min(2 * pause, RETRY_SECONDS[1])
         else:
             say(delivered=name, serial=message["serial"])
             failures, pause, next_try = 0, RETRY_SECONDS[0], 0.0
+    return closing
 
 
 def delivery(

@@ -33,7 +33,7 @@ from sweeper.record import Measurement, Record
 from sweeper.track import journal, lease
 from sweeper.track.journal import Journal
 from sweeper.track.lease import FencedOut, Lease, LeaseHeld
-from sweeper.track.sealed import seal, spell, unseal, unspell, write_whole
+from sweeper.track.sealed import seal, spell, unseal, unspell, using, write_whole
 from sweeper.trial import Trial
 
 __all__ = ["Attempt", "FencedOut", "Folder", "LeaseHeld"]
@@ -50,8 +50,9 @@ class Folder:
         self.root = Path(root).absolute()
         self._trials = str(self.root / "trials")
 
-    def start(self, trial: Trial) -> Attempt:
-        """A new attempt at `trial`. Raises LeaseHeld while another process is at it.
+    def start(self, trial: Trial, code_digest: str | None = None) -> Attempt:
+        """A new attempt at `trial`, by the trainer's code as `code_digest` names it. Raises
+        LeaseHeld while another process is at it.
 
         A trial that has a result may be started again, under this or another evaluation."""
         folder = self.path(trial.id)
@@ -60,7 +61,7 @@ class Folder:
         with ExitStack() as on_failure:
             on_failure.callback(lease.release, folder, held)
             describe(trial, folder / "trial.json")
-            attempt = Attempt(trial, folder, held)
+            attempt = Attempt(trial, folder, held, code_digest)
             on_failure.pop_all()
         return attempt
 
@@ -109,12 +110,13 @@ class Folder:
     def artifacts(self, trial_id: str) -> dict[str, dict[str, Any]]:
         """Path below the trial's folder -> {"sha256", "bytes"}, as its last attempt left them."""
         path = self.path(trial_id) / "artifacts.json"
-        try:
-            return unseal(path.read_bytes())["files"]
-        except FileNotFoundError:
-            return {}
-        except ValueError as fault:
-            raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+        with using(path):
+            try:
+                return unseal(path.read_bytes())["files"]
+            except FileNotFoundError:
+                return {}
+            except ValueError as fault:
+                raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
 
     def forget(self, trial_id: str) -> None:
         """Removes all that is known of a trial. Raises LeaseHeld while it runs."""
@@ -130,10 +132,11 @@ class Folder:
 
     def ids(self) -> list[str]:
         """Every trial that has a folder, sorted."""
-        try:
-            return sorted(name for name in os.listdir(self._trials) if TRIAL_ID.fullmatch(name))
-        except FileNotFoundError:
-            return []
+        with using(self._trials):
+            try:
+                return sorted(name for name in os.listdir(self._trials) if TRIAL_ID.fullmatch(name))
+            except FileNotFoundError:
+                return []
 
     def prepare(self) -> None:
         """Raises EnvironmentFault unless the store can be written: asked before any trial."""
@@ -145,7 +148,7 @@ class Attempt:
     """One try at a trial. Has state because it holds the lease and the open journal, and
     because it counts time from its own start."""
 
-    def __init__(self, trial: Trial, folder: Path, held: Lease):
+    def __init__(self, trial: Trial, folder: Path, held: Lease, code_digest: str | None):
         self.trial, self.folder, self.number = trial, folder, held.attempt
         self._lease = held
         self._renewed = self._began = time.monotonic()
@@ -156,6 +159,7 @@ class Attempt:
             "start",
             evaluation_id=trial.evaluation_id,
             evaluation=trial.evaluation,
+            code_digest=code_digest,
             host=held.host,
             pid=held.pid,
         )
@@ -174,7 +178,8 @@ class Attempt:
 
     def finish(self, record: Record) -> Record:
         """Ends the attempt and returns the record as it was written: with this attempt's
-        number, the time, and the seconds of earlier attempts added to its own.
+        number, the time, the seconds of earlier attempts added to its own, and the digest of
+        all code that had a part in it.
 
         A result that is done is not replaced by a later failure."""
         self._check()
@@ -185,9 +190,11 @@ class Attempt:
             seconds=(record.seconds or own["seconds"]) + self._earlier["seconds"],
             cpu_seconds=(record.cpu_seconds or own["cpu_seconds"]) + self._earlier["cpu_seconds"],
             finished_at=time.time(),
+            provenance={**record.provenance, **self._code_digests()},
         )
         try:
-            files = manifest(self.folder)
+            with using(self.folder / "artifacts"):
+                files = manifest(self.folder)
             write_whole(self.folder / "artifacts.json", seal({"files": files}))
             self._append("end", **own, state=record.state, error=record.error)
             self._journal.sync()
@@ -199,11 +206,28 @@ class Attempt:
         return written
 
     def abandon(self, reason: str) -> None:
-        """Gives the trial free without a result: stopped, to be continued later."""
-        self._check()
-        self._append("end", **self._time(), state="interrupted", error=reason)
-        self._journal.sync()
-        self._release()
+        """Gives the trial free without a result: stopped, to be continued later. What has
+        ended, or is another's by now, is left as it is."""
+        if self._journal.closed:
+            return
+        try:
+            self._check()
+        except EnvironmentFault:
+            self._journal.close()
+            return
+        try:
+            self._append("end", **self._time(), state="interrupted", error=reason)
+            self._journal.sync()
+        finally:
+            self._release()
+
+    def _code_digests(self) -> dict[str, list[str]]:
+        """{"code_digests": ...} of this attempt and of those it continued; {} if unknown."""
+        entries = self._journal.entries
+        parts = journal.contributors(entries) | {self.number}
+        starts = [e for e in entries if e["kind"] == "start" and e["attempt"] in parts]
+        digests = {start["code_digest"] for start in starts if start.get("code_digest")}
+        return {"code_digests": sorted(digests)} if digests else {}
 
     def _check(self) -> None:
         if not self._journal.in_place():
@@ -223,8 +247,10 @@ class Attempt:
         }
 
     def _release(self) -> None:
-        lease.release(self.folder, self._lease)
-        self._journal.close()
+        try:
+            lease.release(self.folder, self._lease)
+        finally:
+            self._journal.close()
 
 
 REPAIR = "delete its folder to train the trial again"
@@ -246,13 +272,14 @@ def describe(trial: Trial, path: Path) -> None:
         "seed": trial.seed,
         "data_digest": trial.data_digest,
     }
-    try:
-        there = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        write_whole(path, json.dumps(what, indent=2, allow_nan=False).encode() + b"\n")
-        return
-    except ValueError as fault:
-        raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+    with using(path):
+        try:
+            there = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            write_whole(path, json.dumps(what, indent=2, allow_nan=False).encode() + b"\n")
+            return
+        except ValueError as fault:
+            raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
     if there.get("id") != trial.id:
         raise CorruptRecord(f"{path}: this is trial {there.get('id')}, not {trial.id}; {REPAIR}")
 
@@ -271,13 +298,14 @@ def restored(fields: Mapping[str, Any]) -> Record:
 
 
 def read_result(path: str | Path, trial: Trial) -> Record | None:
-    try:
-        with open(path, "rb") as file:
-            record = restored(unseal(file.read().rstrip(b"\n")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as fault:
-        raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+    with using(path):
+        try:
+            with open(path, "rb") as file:
+                record = restored(unseal(file.read().rstrip(b"\n")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as fault:
+            raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
     if (record.trial_id, record.evaluation_id) != (trial.id, trial.evaluation_id):
         raise CorruptRecord(f"{path}: this is the record of trial {record.trial_id}; {REPAIR}")
     return record

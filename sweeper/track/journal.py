@@ -19,7 +19,7 @@ from typing import Any
 
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.record import Measurement
-from sweeper.track.sealed import seal, unseal, unspell
+from sweeper.track.sealed import seal, unseal, unspell, using
 
 Entry = Mapping[str, Any]
 
@@ -29,17 +29,19 @@ SYNC_SECONDS = 1.0
 class Journal:
     """The open end of a journal. Has state because a file is open and because it
     remembers when it last made the disk write: lines survive the process at once and a
-    power cut a second later."""
+    power cut a second later. `entries` are all that it holds, new ones too."""
 
     def __init__(self, path: Path):
         self.path = path
         self.entries, sound = read(path)
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        # A torn tail must go before the next append, which would be glued to it.
-        os.ftruncate(self._handle, sound)
+        self.closed = False
+        with using(path):
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            # A torn tail must go before the next append, which would be glued to it.
+            os.ftruncate(self._handle, sound)
         self._synced = time.monotonic()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: dict[str, Any]) -> None:
         line = seal(entry) + b"\n"
         size = os.fstat(self._handle).st_size
         try:
@@ -49,23 +51,29 @@ class Journal:
         except OSError as fault:
             os.ftruncate(self._handle, size)
             raise EnvironmentFault(f"cannot append to {self.path}: {fault}") from fault
+        self.entries.append(entry)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
-        os.fsync(self._handle)
+        with using(self.path):
+            os.fsync(self._handle)
         self._synced = time.monotonic()
 
     def in_place(self) -> bool:
         """Whether what is open is what the path names: false once the folder was removed,
         even if it was made anew."""
-        try:
-            return os.path.samestat(os.fstat(self._handle), os.stat(self.path))
-        except FileNotFoundError:
-            return False
+        with using(self.path):
+            try:
+                return os.path.samestat(os.fstat(self._handle), os.stat(self.path))
+            except FileNotFoundError:
+                return False
 
     def close(self) -> None:
-        os.close(self._handle)
+        """May be called again: an attempt that could not end is given up, too."""
+        if not self.closed:
+            self.closed = True
+            os.close(self._handle)
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -73,10 +81,11 @@ def read(path: Path) -> tuple[list[dict[str, Any]], int]:
 
     Bad lines at the end are what a kill or a power cut leaves, and are not entries. A bad
     line with a good one after it is damage: CorruptRecord."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # What follows the last newline is torn.
-    except FileNotFoundError:
-        return [], 0
+    with using(path):
+        try:
+            lines = path.read_bytes().split(b"\n")[:-1]  # What follows the last newline is torn.
+        except FileNotFoundError:
+            return [], 0
     entries: list[dict[str, Any]] = []
     offset = sound = damaged = 0
     for number, line in enumerate(lines, 1):
@@ -104,7 +113,17 @@ def history(entries: Iterable[Entry]) -> tuple[Measurement, ...]:
     starts afresh everything. At equal cost the later values win and others stay, so that
     evaluating again adds to a trial's last point. Lines of an attempt that come after the
     start of the next are late and do not count."""
-    kept: list[Measurement] = []
+    return tuple(measured for measured, _ in course(entries))
+
+
+def contributors(entries: Iterable[Entry]) -> set[int]:
+    """The attempts of whose measurements something is left in the history."""
+    return set().union(*(attempts for _, attempts in course(entries)))
+
+
+def course(entries: Iterable[Entry]) -> list[tuple[Measurement, set[int]]]:
+    """The history; with each point the attempts that its values are of."""
+    kept: list[tuple[Measurement, set[int]]] = []
     current = 0
     for entry in entries:
         if entry["kind"] == "start":
@@ -112,12 +131,14 @@ def history(entries: Iterable[Entry]) -> tuple[Measurement, ...]:
         elif entry["kind"] == "measure" and entry["attempt"] == current:
             new = measurement(entry)
             values: dict[str, float] = {}
-            while kept and kept[-1].attempt < current and kept[-1].cost >= new.cost:
-                old = kept.pop()
+            attempts = {current}
+            while kept and kept[-1][0].attempt < current and kept[-1][0].cost >= new.cost:
+                old, others = kept.pop()
                 if old.cost == new.cost:
+                    attempts |= others if old.values.keys() - new.values.keys() else set()
                     values = {**old.values, **values}
-            kept.append(replace(new, values={**values, **new.values}))
-    return tuple(kept)
+            kept.append((replace(new, values={**values, **new.values}), attempts))
+    return kept
 
 
 def measurement(entry: Entry) -> Measurement:

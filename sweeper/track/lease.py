@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from sweeper.errors import EnvironmentFault
-from sweeper.track.sealed import seal, unseal
+from sweeper.track.sealed import seal, unseal, using
 
 EXPIRY_SECONDS = 60.0
 NAME = re.compile(r"lease-(\d+)\.json")
@@ -76,31 +76,34 @@ def take(folder: Path) -> Lease:
         since=time.time(),
     )
     path = path_of(folder, lease.attempt)
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
-        winner = read(folder, lease.attempt)
-        raise LeaseHeld(folder.name, winner.owner, winner.since) from None
-    with open(handle, "wb") as file:
-        file.write(seal(asdict(lease)))
-        file.flush()
-        os.fsync(file.fileno())
+    with using(path):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            winner = read(folder, lease.attempt)
+            raise LeaseHeld(folder.name, winner.owner, winner.since) from None
+        with open(handle, "wb") as file:
+            file.write(seal(asdict(lease)))
+            file.flush()
+            os.fsync(file.fileno())
     return lease
 
 
 def renew(folder: Path, lease: Lease) -> None:
-    os.utime(path_of(folder, lease.attempt))
+    with using(path_of(folder, lease.attempt)):
+        os.utime(path_of(folder, lease.attempt))
 
 
 def release(folder: Path, lease: Lease) -> None:
     """Gives the trial free by dating the lease to the epoch, which needs no space on a full
     disk. The file stays: its number is never given out again."""
-    with contextlib.suppress(FileNotFoundError):
+    with using(folder), contextlib.suppress(FileNotFoundError):
         os.utime(path_of(folder, lease.attempt), (0, 0))
 
 
 def fenced(folder: Path, lease: Lease) -> bool:
-    return path_of(folder, lease.attempt + 1).exists()
+    with using(folder):
+        return path_of(folder, lease.attempt + 1).exists()
 
 
 def live(folder: Path) -> Lease | None:
@@ -110,10 +113,11 @@ def live(folder: Path) -> Lease | None:
 
 
 def latest(folder: Path) -> Lease | None:
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return None
+    with using(folder):
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return None
     numbers = [int(match[1]) for match in map(NAME.fullmatch, names) if match]
     return read(folder, max(numbers)) if numbers else None
 
@@ -121,17 +125,19 @@ def latest(folder: Path) -> Lease | None:
 def read(folder: Path, attempt: int) -> Lease:
     """A lease that is not wholly written (its owner is at it, or died there) is one that
     only its age can end."""
-    try:
-        return Lease(**unseal(path_of(folder, attempt).read_bytes()))
-    except (ValueError, TypeError, FileNotFoundError):
-        return Lease(attempt=attempt)
+    with using(folder):
+        try:
+            return Lease(**unseal(path_of(folder, attempt).read_bytes()))
+        except (ValueError, TypeError, FileNotFoundError):
+            return Lease(attempt=attempt)
 
 
 def alive(lease: Lease, folder: Path) -> bool:
-    try:
-        renewed = path_of(folder, lease.attempt).stat().st_mtime
-    except FileNotFoundError:
-        return False
+    with using(folder):
+        try:
+            renewed = path_of(folder, lease.attempt).stat().st_mtime
+        except FileNotFoundError:
+            return False
     if renewed == 0:
         return False  # Released.
     if lease.place == this_place():

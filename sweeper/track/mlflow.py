@@ -83,13 +83,21 @@ def database(uri: str) -> Path | None:
 
 
 def ui_command(uri: str, root: Path, *, port: int = 5000) -> list[str]:
-    """The command that serves MLflow's pages for `uri` on this machine only, to be run with
-    SETTINGS in its environment; empty where `uri` is a server that has pages of its own."""
+    """The command that serves MLflow's pages on this machine only, to be run with SETTINGS
+    and `ui_environment` in its environment; empty where `uri` is a server that has pages of
+    its own."""
     if uri.startswith(("http://", "https://")):
         return []
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", artifact_root(root), "--host", "127.0.0.1"]
-    return [*command, "--port", str(port), "--workers", "1"]
+    # By default it answers to any name that begins like an address of a private network.
+    return [*command, "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
+
+
+def ui_environment(uri: str) -> dict[str, str]:
+    """What `ui_command` serves. Not an argument: those are shown to everybody on a machine,
+    and there may be a password in it."""
+    return {"MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def artifact_root(root: Path) -> str:
@@ -185,11 +193,11 @@ class MLflowStore:
             for file in files:
                 self._client.log_artifact(parent, str(file), "tables")
 
-    def close(self, origin: Origin) -> None:
-        """Marks the sweep's run as ended, if there is one."""
+    def close(self, origin: Origin, state: str = "FINISHED") -> None:
+        """Marks the sweep's run as ended, if there is one: FINISHED, FAILED or KILLED."""
         if origin.tag in self._parents:
             with self._reachable():
-                self._client.set_terminated(self._parents[origin.tag], "FINISHED")
+                self._client.set_terminated(self._parents[origin.tag], state)
 
     def _child(self, parcel: Parcel, origin: Origin) -> Any:
         """The trial's run, found or created. Two processes may have created one each: both

@@ -6,12 +6,13 @@ flipped bit or an edit by hand is seen by whoever reads them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,15 @@ def unspell(values: Mapping[str, float | str]) -> dict[str, float]:
     return {key: float(value) for key, value in values.items()}
 
 
+@contextlib.contextmanager
+def using(path: Path | str) -> Iterator[None]:
+    """What the file system refuses, as the fault of the place where the store is."""
+    try:
+        yield
+    except OSError as fault:
+        raise EnvironmentFault(f"cannot use {path}: {fault.strerror or fault}") from fault
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """All of `content` at `path`, durably, or the file that was there before.
 
@@ -63,7 +73,8 @@ def write_whole(path: Path, content: bytes) -> None:
         os.replace(draft, path)
         sync_folder(path.parent)
     except OSError as fault:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise EnvironmentFault(f"cannot write {path} ({len(content)} bytes): {fault}") from fault
 
 

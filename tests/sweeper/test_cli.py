@@ -19,7 +19,7 @@ ROOT = TOYS.parents[1]
 SWEEP = """\
 name: toy
 trainer: {function: "toy_trainers:%(trainer)s"}
-base: {steps: %(steps)s}
+base: {steps: %(steps)s, pause: %(pause)s}
 axes:
   level: {low: {level: 1.0}, high: {level: 2.0}}
   seed: [0, 1, 2]
@@ -43,8 +43,9 @@ class Desk:
         }
         self.write()
 
-    def write(self, trainer: str = "countdown", steps: int = 3) -> None:
-        (self.folder / "toy.yaml").write_text(SWEEP % {"trainer": trainer, "steps": steps})
+    def write(self, trainer: str = "countdown", steps: int = 3, pause: float = 0.0) -> None:
+        text = SWEEP % {"trainer": trainer, "steps": steps, "pause": pause}
+        (self.folder / "toy.yaml").write_text(text)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -108,9 +109,30 @@ def test_a_sweep_from_nothing_to_nothing_left_to_do(desk: Desk) -> None:
 
     gone = desk.plan()["trials"][4]["id"]
     shutil.rmtree(desk.folder / "runs/trials" / gone)
+    delete_from_mlflow(desk, gone)
     assert [t["id"] for t in desk.plan()["trials"] if t["state"] == "missing"] == [gone]
     assert "1 to run" in desk.run().stderr
     assert [mark.parent.name for mark in desk.closed()] == [gone]
+    again = desk.type("table", "toy.yaml", "--format", "md", "--source", "mlflow")
+    assert again.stdout == desk.table
+
+
+def delete_from_mlflow(desk: Desk, trial_id: str) -> None:
+    code = """
+import sys
+from mlflow.tracking import MlflowClient
+client = MlflowClient(sys.argv[1])
+(experiment,) = client.search_experiments(filter_string="name = 'sweeper'")
+(run,) = client.search_runs([experiment.experiment_id], f"tags.`sweeper.trial` = '{sys.argv[2]}'")
+client.delete_run(run.info.run_id)
+"""
+    uri = f"sqlite:///{desk.folder / 'runs/mlflow.db'}"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, uri, trial_id],
+        env=desk.environment,
+        capture_output=True,
+        check=True,
+    )
 
 
 def test_a_failed_trial_is_told_and_is_not_a_number(desk: Desk) -> None:
@@ -142,6 +164,30 @@ def test_a_driver_killed_in_the_middle_loses_nothing(desk: Desk, tmp_path: Path)
     last = desk.run()
     assert last.stdout == whole.stdout
     assert desk.table == undisturbed
+    assert {id: stamp(desk, id) for id in done} == before
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_driver_of_ray_killed_in_the_middle_loses_nothing(desk: Desk) -> None:
+    desk.write(steps=10, pause=0.1)
+    whole = desk.run()
+    undisturbed = desk.table
+    shutil.rmtree(desk.folder / "runs")
+    process = desk.start("run", "toy.yaml")
+    deadline = time.monotonic() + 60
+    while len(results(desk)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = results(desk)
+    assert len(done) >= 3
+    before = {id: stamp(desk, id) for id in done}
+    last = desk.type("run", "toy.yaml")
+    assert last.returncode == 0, last.stderr
+    assert f"{6 - len(done)} to run" in last.stderr
+    assert desk.table == undisturbed
+    assert last.stdout == whole.stdout
     assert {id: stamp(desk, id) for id in done} == before
 
 

@@ -230,6 +230,71 @@ def test_a_store_that_cannot_be_written_says_so_before_any_trial(tmp_path):
     Folder(tmp_path / "new").prepare()
 
 
+def test_a_record_names_all_code_that_had_a_part_in_it(tmp_path):
+    store, one, two = Folder(tmp_path), trial(samples=1), trial(samples=2)
+    for code, end in (("c1", "abandon"), ("c0", "finish")):
+        attempt = store.start(one, code)
+        attempt.measure(10 * attempt.number, {"loss": 1.0})
+        written = attempt.abandon("stopped") if end == "abandon" else attempt.finish(record(one))
+    assert written.provenance["code_digests"] == ["c0", "c1"]
+    attempt = store.start(two, "c2")  # scored again, after the training was done
+    attempt.measure(20, {"nll": 1.0})
+    written = attempt.finish(record(two, provenance={"code_digest": "c2"}))
+    assert written.provenance == {"code_digest": "c2", "code_digests": ["c0", "c1", "c2"]}
+    attempt = store.start(one, "c3")  # afresh
+    attempt.measure(5, {"loss": 1.0})
+    assert attempt.finish(record(one)).provenance["code_digests"] == ["c3"]
+    assert store.find([one])[one.id].provenance["code_digests"] == ["c3"]
+
+
+def test_a_disk_that_is_full_when_a_trial_ends_is_one_fault_and_leaves_it_free(tmp_path):
+    resource = pytest.importorskip("resource")
+    store, one = Folder(tmp_path), trial()
+    attempt = store.start(one)
+    attempt.measure(1, {"loss": 1.0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        with pytest.raises(EnvironmentFault, match="cannot write"):
+            attempt.finish(record(one))
+        attempt.abandon("interrupted")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert store.find([one]) == {}
+    finished(store, one)
+
+
+def test_an_attempt_that_was_taken_over_is_given_up_without_a_word(tmp_path):
+    store, one = Folder(tmp_path), trial()
+    old = store.start(one)
+    lease.release(store.path(one.id), lease.latest(store.path(one.id)))
+    new = store.start(one)
+    old.abandon("interrupted")
+    assert [entry["attempt"] for entry in store.entries(one.id)] == [1, 2]
+    with pytest.raises(LeaseHeld):
+        store.start(one)
+    new.finish(record(one))
+
+
+@pytest.mark.parametrize("place", ["file/below", "loop"])
+def test_a_store_that_cannot_be_read_is_a_fault_with_its_path(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    store, one = Folder(tmp_path / place), trial()
+    for use in (
+        lambda: store.find([one]),
+        lambda: store.history(one.id),
+        lambda: store.artifacts(one.id),
+        lambda: lease.live(store.path(one.id)),
+        lambda: store.start(one),
+        store.ids,
+    ):
+        with pytest.raises(EnvironmentFault, match=str(tmp_path / place)):
+            use()
+
+
 def test_a_running_trial_cannot_be_forgotten(tmp_path):
     store, one = Folder(tmp_path), trial()
     store.start(one)
@@ -242,6 +307,12 @@ def test_names_of_stores(tmp_path):
     assert isinstance(open_store("sweeper.track:open_folder", tmp_path), Folder)
     with pytest.raises(SpecError, match="did you mean 'folder'"):
         open_store("foldr", tmp_path)
+    with pytest.raises(SpecError, match="cannot be imported: ModuleNot"):
+        open_store("no_such.thing:f", tmp_path)
+    with pytest.raises(
+        SpecError, match="unknown function 'open_foldr'; did you mean 'open_folder'"
+    ):
+        open_store("sweeper.track:open_foldr", tmp_path)
 
 
 WORKER = """

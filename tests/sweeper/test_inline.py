@@ -88,6 +88,9 @@ def test_the_name_of_a_dispatcher():
     assert dispatch.dispatcher("sweeper.dispatch.inline:dispatch") is inline
     with pytest.raises(SpecError, match="'rya'; did you mean 'ray'"):
         dispatch.dispatcher("rya")
+    for wrong in ("sweeper.dispatch.inline:dispach", ":dispatch", "no_such_module:f", "toy:"):
+        with pytest.raises(SpecError, match=f"dispatcher {wrong!r}"):
+            dispatch.dispatcher(wrong)
 
 
 def test_ray_is_imported_when_it_is_used():

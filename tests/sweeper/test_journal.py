@@ -129,6 +129,17 @@ def test_seconds_of_all_attempts_are_summed_a_killed_one_until_its_last_line():
     assert journal.seconds_spent(entries) == {"seconds": 3.0 + 9.0, "cpu_seconds": 1.5 + 0.0}
 
 
+def test_attempts_of_which_nothing_is_left_had_no_part():
+    first = [start(1), measure(1, 10, loss=5.0, kl=1.0), measure(1, 20, loss=4.0, kl=1.0)]
+    assert journal.contributors(first) == {1}
+    continued = [*first, start(2), measure(2, 20, loss=3.0, kl=1.0)]
+    assert journal.contributors(continued) == {1, 2}
+    afresh = [*continued, start(3), measure(3, 10, loss=2.0, kl=1.0)]
+    assert journal.contributors(afresh) == {3}
+    scored = [start(1), measure(1, 10, loss=5.0), start(2), measure(2, 10, nll=2.0)]
+    assert journal.contributors(scored) == {1, 2}  # one point, a value of each
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path):
     resource = pytest.importorskip("resource")
     import signal

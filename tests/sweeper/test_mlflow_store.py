@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import queue
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.record import Measurement, Record
+from sweeper.track import courier as delivery
 from sweeper.track import mlflow as published
 from sweeper.track import parcel
 from sweeper.track.courier import Courier, trial_of
@@ -177,11 +179,18 @@ def test_secrets_of_a_tracking_uri_are_not_shown():
     assert published.redacted("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
+def test_the_password_in_a_tracking_uri_is_no_argument(tmp_path):
+    uri = "postgresql://me:secret@db/runs"
+    assert "secret" not in " ".join(published.ui_command(uri, tmp_path))
+    assert published.ui_environment(uri) == {"MLFLOW_BACKEND_STORE_URI": uri}
+
+
 def test_the_pages_are_served_on_loopback_only(tmp_path):
     command = published.ui_command("sqlite:////x.db", tmp_path, port=5123)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5123"
-    assert command[command.index("--backend-store-uri") + 1] == "sqlite:////x.db"
+    hosts = command[command.index("--allowed-hosts") + 1]
+    assert hosts == "127.0.0.1:5123,localhost:5123"
     assert published.ui_command("https://host", tmp_path) == []
 
 
@@ -367,6 +376,8 @@ def test_the_sweeps_run_shows_its_tables(root, tmp_path):
     store.publish_tables(TABLE3, {"table3": "| KL |\n| 9.1 |"}, [tmp_path / "table3.tex"])
     (parent,) = runs(store, kind="sweep")
     assert parent.info.status == "RUNNING"
+    store.close(TABLE3, "FAILED")
+    assert [run.info.status for run in runs(store, kind="sweep")] == ["FAILED"]
     store.close(TABLE3)
     (parent,) = runs(store, sweep="table3", profile="quick")
     assert parent.info.status == "FINISHED"
@@ -388,6 +399,39 @@ def closed_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def test_what_a_database_that_was_deleted_had_been_told_is_to_be_told_again(tmp_path):
+    root = tmp_path / "my runs"
+    folder, one, uri = Folder(root), trial(), published.default_uri(root)
+    finished(folder, one)
+    tables = {"tables": {"table3": "| KL |"}, "files": []}
+    (root / "mlflow.db").touch()
+    where = delivery.target(uri, TABLE3)
+    result = delivery.result_digest(folder, one)
+    mark = folder.path(one.id) / "delivered.json"
+    delivery.mark_delivered(mark, f"{where} {one.evaluation_id}", result)
+    delivery.mark_delivered(root / "delivered.json", where, delivery.tables_digest(tables))
+    for there in (True, False):
+        assert delivery.was_delivered(folder, one, uri, TABLE3) == there
+        assert delivery.were_delivered(folder, tables, uri, TABLE3) == there
+        (root / "mlflow.db").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("last", "state"), [({"close": "FAILED"}, "FAILED"), (None, "KILLED")])
+def test_the_sweeps_run_ends_as_its_driver_says_or_was_killed(last, state):
+    inbox = queue.SimpleQueue()
+    inbox.put(last)
+    assert delivery.deliver(inbox, pytest.fail, pytest.fail) == state
+
+
+def test_a_store_that_cannot_be_used_is_the_couriers_problem_and_is_not_raised(tmp_path):
+    (tmp_path / "file").write_text("")
+    courier = Courier(Folder(tmp_path / "file"), TABLE3)
+    courier.notice(trial())
+    assert str(tmp_path / "file") in courier.problem
+    courier.publish_tables({"table3": "| KL |"})
+    assert courier.close() == 1
 
 
 @pytest.mark.slow

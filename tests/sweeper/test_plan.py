@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sweeper.plan import plan, state
@@ -43,6 +45,14 @@ def test_a_result_of_other_code_is_stale_and_only_a_result() -> None:
     assert state(record(trial(0), "done", code="old"), "new") == "stale"
     assert state(record(trial(0), "failed", code="old"), "new") == "failed"
     assert state(record(trial(0), "done", code="old"), None) == "done"
+
+
+def test_a_result_in_which_other_code_had_a_part_is_stale() -> None:
+    def made_by(*codes: str) -> Record:
+        return replace(record(trial(0)), provenance={"code_digest": "new", "code_digests": codes})
+
+    assert state(made_by("new"), "new") == "done"
+    assert state(made_by("new", "old"), "new") == "stale"
 
 
 def test_first_seeds_come_before_second_seeds_and_a_shared_trial_comes_once() -> None:

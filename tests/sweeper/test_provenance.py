@@ -87,7 +87,7 @@ def test_a_stamp_is_plain_and_says_what_made_the_result(package):
     assert json.loads(json.dumps(stamp)) == stamp
     assert stamp["code_digest"] == provenance.code_digest(trial.trainer)
     assert stamp["data_digest"] == "dd"
-    assert stamp["device"] == "cpu"
+    assert provenance.device_name("cpu") == "cpu"
     assert stamp["packages"]["numpy"] == importlib.metadata.version("numpy")
     assert (stamp["commit"], stamp["dirty"]) == (None, None)
 

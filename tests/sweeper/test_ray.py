@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,6 +15,7 @@ import pytest
 
 from sweeper.dispatch import dispatcher
 from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.record import Record
 from sweeper.spec import Resources
 from sweeper.track.folder import Folder
 from sweeper.trial import TrainerRef, Trial
@@ -210,6 +213,34 @@ def test_trials_that_were_started_and_did_not_end_come_first_again(ray_tune, her
     for trial in (trials[0], *trials[2:]):
         supply.end(ray_tune.Ended(trial=trial))
     assert not supply.recall()
+
+
+def test_a_dead_workers_trial_that_another_process_runs_holds_nothing_up(ray_tune, here):
+    trial = toy("countdown", steps=1)
+    other = Folder(here.store).start(trial)
+    records = []
+    died = ray_tune.Ended(trial=trial, worker_died="killed")
+    assert not ray_tune.settle(died, here, records.append)
+    written = other.finish(
+        Record(trial_id=trial.id, evaluation_id=trial.evaluation_id, state="done")
+    )
+    assert ray_tune.settle(replace(died, waited=True), here, records.append)
+    assert records == [written]
+
+
+def test_what_killed_drivers_left_is_removed_and_what_lives_is_not(ray_tune, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, unknown, elsewhere = (tmp_path / f"sweeper-{name}" for name in "abc")
+    for folder in (dead, unknown, elsewhere):
+        folder.mkdir()
+    here = ray_tune.this_place()
+    (dead / ray_tune.OWNER).write_text(json.dumps([here, ended.pid, "1"]))
+    (elsewhere / ray_tune.OWNER).write_text(json.dumps(["elsewhere", ended.pid, "1"]))
+    first = ray_tune.private_scratch()
+    second = ray_tune.private_scratch()
+    assert set(tmp_path.iterdir()) == {unknown, elsewhere, first, second}
 
 
 def test_a_cluster_without_a_token_is_not_joined(ray_tune, monkeypatch):

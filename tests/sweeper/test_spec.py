@@ -12,8 +12,8 @@ from sweeper.spec import parse, read
 from sweeper.spec.sweep import (
     Best,
     Delta,
-    Floor,
     Metric,
+    Reference,
     RelativeTo,
     Resources,
     Significance,
@@ -154,7 +154,7 @@ def test_a_table_with_everything():
         "    labels: {Max: MaxPool, Yahoo: Answers}\n"
         "    rules_after: [LM]\n"
         "    caption: All of it\n"
-        "    floor: {label: Exact, values: {nll: test/nll_floor}}\n"
+        "    references: {Exact: {nll: test/nll_floor}}\n"
         "    best: {values: [nll], per: [dataset]}\n"
         "    delta: {axis: kl, from: W.O., to: With, significance: {alpha: 0.1, correct: none}}\n"
         '    relative_to: {row: LM, as: "{ratio:.2f}x"}\n'
@@ -175,7 +175,7 @@ def test_a_table_with_everything():
         labels={"Max": "MaxPool", "Yahoo": "Answers"},
         rules_after=("LM",),
         caption="All of it",
-        floor=Floor(label="Exact", values={"nll": "test/nll_floor"}),
+        references=(Reference(label="Exact", values={"nll": "test/nll_floor"}),),
         best=Best(values=("nll",), per=("dataset",)),
         delta=Delta(
             axis="kl",
@@ -380,9 +380,7 @@ BAD_TABLES = {
     "{rows: model, columns: [dataset, kl], values: updates, over: seed, best: {values: updates}}": (
         "metric 'updates' has no goal (min or max), so none of its cells is best"
     ),
-    "{ALL, floor: {label: F, values: {kl: a}}}": (
-        "unknown value 'kl' in tables.t.floor; one of nll"
-    ),
+    "{ALL, references: {F: {kl: a}}}": "unknown key 'kl' in tables.t.references.F; one of nll",
     "{ALL, delta: {axis: model, from: LM, to: Max}}": (
         "unknown axis among the columns 'model' in tables.t.delta; one of dataset, kl"
     ),

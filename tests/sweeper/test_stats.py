@@ -49,7 +49,7 @@ def test_paired_t_is_scipys(values):
 
 
 def test_paired_t_without_spread_or_pairs():
-    assert stats.paired_t([8.0, 8.0, 8.0]) == 0.0
+    assert stats.paired_t([8.0, 8.0, 8.0]) is None
     assert stats.paired_t([0.0, 0.0]) == 1.0
     assert stats.paired_t([1.0]) is None
 

@@ -11,9 +11,9 @@ from sweeper.spec.sweep import (
     Axis,
     Best,
     Delta,
-    Floor,
     Level,
     Metric,
+    Reference,
     RelativeTo,
     Significance,
     Sweep,
@@ -319,14 +319,14 @@ def test_stars_where_enough_seeds_agree(annealing):
     assert "exact paired sign-flip test, Holm over 2 comparisons" in " ".join(table.footer)
 
 
-def test_the_floor_is_a_row_of_its_own_and_never_ranked():
+def test_a_reference_is_a_row_of_its_own_and_never_ranked():
     sweep = sweep_of([axis("model", ["A"]), axis("seed", SEEDS)], [NLL])
     spec = TableSpec(
         name="t",
         rows="model",
         values=("nll",),
         over=("seed",),
-        floor=Floor(label="exact floor", values={"nll": "test/nll_floor"}),
+        references=(Reference(label="exact floor", values={"nll": "test/nll_floor"}),),
         best=Best(values=("nll",)),
     )
     trials = list(design(sweep))
@@ -382,12 +382,12 @@ def test_read_at_the_cost_of_the_cheapest():
         dear.id: record(dear, cost_updates=600.0, valid_nelbo=70.0),
     }
 
-    def history(trial_id):
+    def history(trial):
         # The last line is the result: the best checkpoint's value at the last cost.
         curve = {
             cheap.id: [(100, 90.0), (200, 85.0), (200, 84.0)],
             dear.id: [(150, 95.0), (300, 88.0), (600, 70.0)],
-        }[trial_id]
+        }[trial.id]
         return [Measurement(cost=c, values={"valid/nelbo": v}, at=0.0) for c, v in curve]
 
     def table(at):
@@ -579,14 +579,13 @@ def test_the_footer_says_what_the_table_was_made_of():
     stamp = {"code_digest": "c0de" * 4, "commit": "f00d" * 10, "dirty": True}
     spec = TableSpec(name="t", rows="model", values=("nll",))
     records = {trial.id: replace(record(trial, test_nll_iw=1.0), provenance=stamp)}
-    table = tabulate(spec, sweep, [trial], records, remarks=["limited to 200 sentences"])
+    table = tabulate(spec, sweep, [trial], records)
     assert table.footer == (
         "nll: mean; lower is better: nll",
         "nll: per sentence, in nats",
         "trials: 1 of 1 done",
         "profile quick; data topics (01234567); code c0dec0dec0de; "
         "commit f00df00df00d with changes",
-        "limited to 200 sentences",
     )
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper import worker
+from sweeper import provenance, worker
 from sweeper.errors import EnvironmentFault
-from sweeper.track.folder import Folder
+from sweeper.record import Record
+from sweeper.track import lease
+from sweeper.track.folder import Folder, LeaseHeld
 from sweeper.trial import TrainerRef, Trial
 from sweeper.worker import Surroundings, execute
 
@@ -163,6 +165,59 @@ def test_reseeding_covers_numpy():
     assert np.random.random() == np.random.RandomState(7).random_sample()
 
 
+TWICE = """
+import sys
+from pathlib import Path
+from sweeper.trial import TrainerRef, Trial
+from sweeper.worker import Surroundings, execute
+trial = Trial(trainer=TrainerRef(function="draws:train"), config={}, seed=5)
+assert "torch" not in sys.modules
+for store in "ab":
+    record = execute(trial, Surroundings(store=Path(sys.argv[1], store)))
+    print(dict(record.result), record.error)
+"""
+
+
+def test_a_library_that_comes_with_the_trainer_is_seeded_for_the_first_trial_too(tmp_path):
+    """torch, as far as the worker knows it: a generator that does not begin with the seed."""
+    (tmp_path / "torch.py").write_text(
+        "import random\n"
+        "generator = random.Random(0)\n"
+        "manual_seed = generator.seed\n"
+        "def set_grad_enabled(mode): pass\n"
+    )
+    (tmp_path / "draws.py").write_text(
+        "import numpy, torch\n"
+        "numpy.random.random()\n"
+        "def train(config, run):\n"
+        "    yield {'torch': torch.generator.random(), 'numpy': numpy.random.random()}\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    ran = subprocess.run(
+        [sys.executable, "-c", TWICE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    first, second = ran.stdout.splitlines()
+    expected = {"torch": random.Random(5).random(), "numpy": np.random.RandomState(5).rand()}
+    assert first == second == f"{expected} None"
+
+
+def test_code_that_is_edited_while_it_runs_is_not_what_made_the_result(here, tmp_path, monkeypatch):
+    source = tmp_path / "toy_that_is_edited.py"
+    source.write_text("def train(config, run):\n    yield {'loss': 1.0}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trainer = TrainerRef(function="toy_that_is_edited:train")
+    trial = Trial(trainer=trainer, config={}, seed=1)
+    record = execute(trial, here, on_measure=lambda *_: source.write_text("changed = 1\n"))
+    provenance.code_digest.cache_clear()
+    now = provenance.code_digest(trainer)
+    assert record.provenance["code_digest"] not in (None, now)
+    assert record.provenance["code_digests"] == [record.provenance["code_digest"]]
+
+
 def test_relative_roots_are_refused():
     with pytest.raises(AssertionError):
         Surroundings(store=Path("runs"))
@@ -222,6 +277,26 @@ def test_waiting_ends_when_it_is_stopped(here, other, monkeypatch):
     assert execute(toy("waits"), here, on_wait=lambda *_: stop.set(), stopped=stop.is_set) is None
 
 
+def test_an_attempt_that_is_taken_over_gives_the_record_of_the_newer_one(here, monkeypatch):
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    store, trial = Folder(here.store), toy("countdown", steps=3)
+    newer = []
+
+    def take_over(of, cost, values):  # as another host does once a lease has expired
+        if not newer:
+            folder = store.path(of.id)
+            lease.release(folder, lease.latest(folder))
+            newer.append(store.start(of))
+
+    def finish(of, held):
+        newer[0].finish(
+            Record(trial_id=of.id, evaluation_id=of.evaluation_id, state="failed", error="theirs")
+        )
+
+    record = execute(trial, here, on_measure=take_over, on_wait=finish)
+    assert (record.state, record.error, record.attempt) == ("failed", "theirs", 2)
+
+
 def test_the_lease_is_renewed_between_measurements(here, monkeypatch):
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.01)
     trial = toy("countdown", steps=1)
@@ -265,3 +340,13 @@ def test_bury_keeps_a_record_that_is_done(here):
     trial = toy("countdown", steps=1)
     record = execute(trial, here)
     assert worker.bury(trial, here, "worker died") == record
+
+
+def test_bury_does_not_wait_for_another_process(here):
+    store, trial = Folder(here.store), toy("countdown", steps=1)
+    other = store.start(trial)
+    with pytest.raises(LeaseHeld):
+        worker.bury(trial, here, "worker died")
+    theirs = Record(trial_id=trial.id, evaluation_id=trial.evaluation_id, state="failed")
+    written = other.finish(theirs)
+    assert worker.bury(trial, here, "worker died", waited=True) == written

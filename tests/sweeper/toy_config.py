@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EVALUATION = ("evaluate",)
+DATA = ("data",)
 DEFAULTS = {
     "data": "toy",
     "limits": {"train": None},

@@ -17,6 +17,7 @@ def countdown(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, floa
     """`steps` measurements; loss = level / update + seed; leaves a mark when it is closed."""
     try:
         for update in range(1, config["steps"] + 1):
+            time.sleep(config.get("pause", 0.0))
             yield {"cost/updates": update, "loss": config.get("level", 1.0) / update + run.seed}
     finally:
         (run.folder / "closed").touch()

@@ -53,6 +53,8 @@ def test_keys_that_change_nothing_are_dropped() -> None:
     assert "aggressive" not in effective({"data": "d", "aggressive": {"window": 10}})
     aggressive = effective({"data": "d", "scheme": "aggressive", "aggressive": {"window": 10}})
     assert aggressive["aggressive"]["window"] == 10
+    own = effective({"data": "d", "scheme": "my_pkg.parts:mine", "aggressive": {"window": 10}})
+    assert own["aggressive"] == aggressive["aggressive"]
     assert effective({"data": "d", "init": {"scheme": "default"}})["init"] == {"scheme": "default"}
     optim = effective({"data": "d", "optim": {"rule": "milestones", "decays": 9}})["optim"]
     assert "decays" not in optim
@@ -150,7 +152,9 @@ def test_all_faults_are_told_at_once_each_with_its_key() -> None:
         ({"optim": {"milestones": 0.5}}, "optim.milestones", "must be a list; not 0.5"),
         ({"optim": {"milestones": {0.5}}}, "optim.milestones", "must be a list"),
         ({"optim": {"rule": "milestone"}}, "optim.rule", "did you mean 'milestones'?"),
-        ({"optim": {"rule": ["plateau"]}}, "optim.rule", "one of milestones, plateau"),
+        ({"optim": {"rule": ["plateau"]}}, "optim.rule", "rule must be text; not ['plateau']"),
+        ({"kl": {"schedule": "linaer"}}, "kl.schedule", "did you mean 'linear'?"),
+        ({"kl": {"schedule": "x"}}, "kl.schedule", "one of constant, linear, none, or a module"),
         ({"init": None}, "init", "must be a mapping with keys among scheme, scale, embedding"),
         ({"pooling": "my-pkg:thing"}, "pooling", "or a module:name"),
         ({"pooling": "x" * 900}, "pooling", "unknown pooling"),
@@ -177,9 +181,20 @@ def test_a_configuration_needs_data_and_to_be_a_mapping() -> None:
 
 @pytest.mark.parametrize("part", sorted(config.NAMES))
 def test_a_part_may_be_anybody_s(part: str) -> None:
-    assert effective({"data": "d", part: "my_pkg.parts:mine"})[part] == "my_pkg.parts:mine"
-    for name in config.NAMES[part]:
-        assert effective({"data": "d", part: name})[part] == name
+    section = {"schedule": "kl", "rule": "optim"}.get(part)
+    for name in (*config.NAMES[part], "my_pkg.parts:mine"):
+        chosen = {part: name}
+        found = effective({"data": "d"} | ({section: chosen} if section else chosen))
+        assert (found[section] if section else found)[part] == name
+
+
+def test_a_part_of_ones_own_may_read_every_key_beside_it() -> None:
+    own = effective(
+        {"data": "d", "kl": {"schedule": "my_pkg:mine"}, "optim": {"rule": "my_pkg:mine"}}
+    )
+    assert set(own["kl"]) == set(config.Kl.model_fields)
+    assert set(own["optim"]) == set(config.Optim.model_fields)
+    assert effective(own) == own
 
 
 def test_lists_stand_for_tuples_and_whole_numbers_for_numbers() -> None:

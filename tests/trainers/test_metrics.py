@@ -17,10 +17,12 @@ from trainers.metrics import (
     exact_nll,
     importance_log_likelihood,
     importance_nll,
+    kl,
     mean_and_error,
     mean_pairwise_cosine,
     mi_batch,
     mi_full,
+    monte_carlo_error,
     perplexity,
     posterior_summary,
 )
@@ -128,6 +130,18 @@ def test_importance_nll_tends_to_the_exact_nll() -> None:
     torch.testing.assert_close(
         estimate.ess_N / 100_000, torch.full((12,), expected).double(), rtol=0.05, atol=0
     )
+
+
+def test_monte_carlo_error_is_the_spread_over_generators() -> None:
+    """A spread of 100 values is known within 7%."""
+    model, batches = LinearGaussian(shift=0.3, widening=1.5), toy_batches()
+    estimates = [importance_nll(model, batches, 200, seeded(seed)) for seed in range(100)]
+    spread = np.std([float(it.nll_N.mean()) for it in estimates], ddof=1)
+    errors = [monte_carlo_error(it.ess_N, 200) for it in estimates]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.25)
+    assert monte_carlo_error(torch.tensor([200.0, 200.0 + 1e-9]).double(), 200) == 0
+    # Two sentences, one with half of its 8 samples: sqrt(1/4 - 1/8) / 2.
+    assert monte_carlo_error(torch.tensor([8.0, 4.0]), 8) == pytest.approx(0.125**0.5 / 2)
 
 
 def test_under_the_true_posterior_one_sample_is_exact() -> None:
@@ -285,8 +299,8 @@ def test_the_summary_of_a_known_model() -> None:
     x = (np.arange(12) * 8 - 50) / 10
     variance = 2.0 * NOISE**2 / (SLOPE**2 + NOISE**2)
     mean = x * SLOPE / (SLOPE**2 + NOISE**2)
-    kl = np.mean(0.5 * (mean**2 + variance - math.log(variance) - 1))
-    assert summary["kl"] == pytest.approx(kl, rel=1e-5)
+    divergence = np.mean(0.5 * (mean**2 + variance - math.log(variance) - 1))
+    assert summary["kl"] == pytest.approx(divergence, rel=1e-5)
     assert summary["nelbo"] == pytest.approx(summary["rec"] + summary["kl"])
     exact = float(torch.cat([model.exact_nll(tokens_BT) for tokens_BT, _ in batches]).mean())
     repeats = [posterior_summary(model, batches, seeded(seed)) for seed in range(200)]
@@ -312,6 +326,16 @@ def test_a_collapsed_posterior_has_no_kl_information_or_active_units() -> None:
     assert abs(summary["mi_batch"]) < noise
     alone = batch_information(model, batches, seeded())
     assert alone == pytest.approx(summary["mi_batch"])
+
+
+def test_kl_near_collapse_is_not_below_0() -> None:
+    """mean 0 and log var l: 1/2 (l^2 / 2 + l^3 / 6) a dimension, below float32's unit of 1."""
+    logvar_BZ = torch.tensor([[1e-4, -1e-4], [3e-5, 2e-5], [-1e-6, 1e-6]])
+    kl_B = kl(Gaussian(mean_BZ=torch.zeros(3, 2), logvar_BZ=logvar_BZ))
+    logvar_BZ = logvar_BZ.double()
+    expected_B = 0.5 * (logvar_BZ**2 / 2 + logvar_BZ**3 / 6).sum(1)
+    torch.testing.assert_close(kl_B, expected_B, rtol=1e-4, atol=0)
+    assert (kl_B > 0).all()
 
 
 def test_results_stand_in_the_splits_order() -> None:

@@ -157,6 +157,69 @@ def test_elbo_is_the_mean_over_sentences_of_its_two_terms() -> None:
     assert not loss.kl_B.requires_grad
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_gradients_of_elbo_are_those_of_its_equations(weight: float) -> None:
+    """Against the model written out in float64; the KL term is of order 1."""
+    model = made()
+    with torch.no_grad():
+        model.posterior.linear.weight.mul_(15)
+    tokens_BT = torch.as_tensor(np.stack(sentences(4, 4, 4)))
+    loss = elbo(model, tokens_BT, weight=weight, streams=Streams(5))
+    assert 0.5 < float(loss.kl_B.mean()) < 5
+    loss.mean.backward()
+    twin = {name: it.detach().double().requires_grad_() for name, it in model.named_parameters()}
+    noise_BZ = torch.randn(3, 4, generator=Streams(5)["noise"]).double()
+    mean = elbo_written_out(twin, tokens_BT, noise_BZ, weight)
+    expected = torch.autograd.grad(mean, list(twin.values()))
+    assert loss.mean.item() == pytest.approx(mean.item(), rel=1e-6)
+    for (name, gradient), exact in zip(gradients(model).items(), expected, strict=True):
+        assert (gradient.double() - exact).norm() < 1e-5 * exact.norm(), name
+
+
+def elbo_written_out(
+    weights: dict[str, Tensor], tokens_BT: Tensor, noise_BZ: Tensor, kl_weight: float
+) -> Tensor:
+    """mean_B [ -log p(x|z) + weight KL ], word by word."""
+    zero_BH = torch.zeros(len(tokens_BT), SMALL["encoder"], dtype=torch.float64)
+    *_, feature_BH = lstm_written_out(
+        weights, "encoder", weights["encoder.embed.weight"][tokens_BT], zero_BH, zero_BH
+    )
+    heads_BZ = feature_BH @ weights["posterior.linear.weight"].T
+    mean_BZ, logvar_BZ = heads_BZ[:, :4], heads_BZ[:, 4:]
+    variance_BZ = logvar_BZ.exp()
+    kl_B = (mean_BZ**2 / 2 + variance_BZ / 2 - logvar_BZ / 2 - 0.5).sum(1)
+    code_BZ = mean_BZ + variance_BZ.sqrt() * noise_BZ
+    words_BTE = weights["decoder.embed.weight"][tokens_BT[:, :-1]]
+    codes_BTZ = torch.stack([code_BZ] * words_BTE.shape[1], 1)
+    cell_BH = code_BZ @ weights["decoder.trans_linear.weight"].T
+    states = lstm_written_out(
+        weights, "decoder", torch.cat([words_BTE, codes_BTZ], 2), cell_BH.tanh(), cell_BH
+    )
+    nll = 0.0
+    for state_BH, target_B in zip(states, tokens_BT.T[1:], strict=True):
+        p_BV = (state_BH @ weights["decoder.pred_linear.weight"].T).softmax(1)
+        nll = nll - p_BV[range(len(tokens_BT)), target_B].log()
+    return (nll + kl_weight * kl_B).mean()
+
+
+def lstm_written_out(
+    weights: dict[str, Tensor], half: str, inputs_BTE: Tensor, hidden_BH: Tensor, cell_BH: Tensor
+) -> list[Tensor]:
+    """The state after each word."""
+    from_input, from_state, bias, other_bias = (
+        weights[f"{half}.lstm.{name}_l0"]
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    states = []
+    for input_BE in inputs_BTE.unbind(1):
+        gates_BG = input_BE @ from_input.T + hidden_BH @ from_state.T + bias + other_bias
+        enter_BH, forget_BH, new_BH, out_BH = gates_BG.chunk(4, 1)
+        cell_BH = forget_BH.sigmoid() * cell_BH + enter_BH.sigmoid() * new_BH.tanh()
+        hidden_BH = out_BH.sigmoid() * cell_BH.tanh()
+        states.append(hidden_BH)
+    return states
+
+
 def test_a_model_that_knows_nothing_is_uniform_over_words() -> None:
     """All weights 0: each of 4 words and </s> costs log V, whatever the code."""
     tokens_BT = torch.as_tensor(np.stack(sentences(4, 4)))

@@ -126,6 +126,16 @@ def test_the_bound_on_epochs_ends_it_too() -> None:
         assert scheme.active is (check < 10)
 
 
+def test_there_are_no_more_checks_than_batches() -> None:
+    """Of 5 checks wanted an epoch of 2 batches has 2: two epochs are 4."""
+    scheme, _ = aggressive(inner=3, checks_per_epoch=5, max_epochs=2)
+    for check in range(1, 5):
+        scheme.step(BATCHES[0], BATCHES, Script(itertools.repeat(1.0)))
+        assert scheme.checks_per_epoch == 2
+        scheme.check(float(check))
+        assert scheme.active is (check < 4)
+
+
 def test_cost_adds_up_over_a_scripted_run() -> None:
     """Two outer steps of 20 inner ones (a rise at the second look), then the phase ends and
     three joint updates: 40 + 2 + 3."""

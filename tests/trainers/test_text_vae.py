@@ -17,7 +17,9 @@ import torch
 from trainers import checkpoint, text_vae, training
 from trainers.config import NAMES, effective
 from trainers.decoders import DECODERS
-from trainers.objectives import OBJECTIVES
+from trainers.kl_schedules import KL_SCHEDULES
+from trainers.lr_rules import LR_RULES
+from trainers.objectives import OBJECTIVES, Loss, elbo
 from trainers.parts import find
 from trainers.pooling import POOLINGS
 from trainers.posteriors import POSTERIORS
@@ -178,8 +180,8 @@ def test_measurements_of_a_sequence_vae(run: Run) -> None:
     test = {name.replace("valid", "test") for name in valid} | {
         f"test/{name}"
         for name in (
-            *("nll_iw", "nll_iw_se", "iw_ess", "iw_ess_min"),
-            *("ppl", "sentences", "targets", "nll_unigram"),
+            *("nll_iw", "nll_iw_se", "nll_iw_mc_se", "iw_ess", "iw_ess_min"),
+            *("ppl_iw", "sentences", "targets", "nll_unigram"),
         )
     }
     for measurement in epochs:
@@ -196,7 +198,7 @@ def test_measurements_of_a_sequence_vae(run: Run) -> None:
     assert epochs[0]["kl/weight"] == pytest.approx(0.1 + 12 * 0.9 / 18)
     # 24 sentences of 1 to 6 words and </s>.
     assert result["test/targets"] == 4 * sum(range(2, 8))
-    assert result["test/ppl"] == pytest.approx(
+    assert result["test/ppl_iw"] == pytest.approx(
         math.exp(result["test/nll_iw"] * 24 / result["test/targets"])
     )
 
@@ -209,6 +211,8 @@ def test_measurements_of_a_language_model(run: Run) -> None:
     sentences = np.load(run.folder / "artifacts" / "test_sentences.npz")
     assert sorted(sentences) == ["nll"]
     assert sentences["nll"].mean() == pytest.approx(result["test/nll_exact"])
+    assert "test/ppl_exact" in result
+    assert "test/ppl_iw" not in result
 
 
 def test_a_corpus_with_a_floor_is_measured_above_it(run: Run) -> None:
@@ -219,9 +223,9 @@ def test_a_corpus_with_a_floor_is_measured_above_it(run: Run) -> None:
     assert sorted(sentences) == ["ess", "floor", "nll"]
     assert {len(values) for values in sentences.values()} == {40}
     above = sentences["nll"] - sentences["floor"]
-    assert result["test/nll_above_floor"] == pytest.approx(above.mean())
-    assert result["test/nll_above_floor_se"] == pytest.approx(above.std(ddof=1) / math.sqrt(40))
-    assert result["test/nll_above_floor"] == pytest.approx(
+    assert result["test/nll_iw_above_floor"] == pytest.approx(above.mean())
+    assert result["test/nll_iw_above_floor_se"] == pytest.approx(above.std(ddof=1) / math.sqrt(40))
+    assert result["test/nll_iw_above_floor"] == pytest.approx(
         result["test/nll_iw"] - result["test/nll_floor"]
     )
 
@@ -287,6 +291,32 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     assert "damaged" in caplog.text
 
 
+def as_if_made_on_cuda(config: dict[str, Any], run: Run) -> None:
+    """The last checkpoint, with the 16 bytes that a stream's state has there."""
+    state = last_state(config, run) | {"device": "cuda"}
+    state["streams"] = {name: torch.zeros(16, dtype=torch.uint8) for name in state["streams"]}
+    owner = text_vae.digest(effective(config), run.seed)
+    checkpoint.save(run.folder / "checkpoints", state["epoch"], state, owner)
+
+
+def test_unfinished_training_of_another_kind_of_device_starts_over(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = list(train(configured(), run))
+    killed = replace(run, folder=tmp_path / "killed")
+    list(islice(train(configured(), killed), 3))
+    as_if_made_on_cuda(configured(), killed)
+    with caplog.at_level(logging.WARNING):
+        assert list(train(configured(), killed)) == whole
+    assert "was made on cuda; training starts over on cpu" in caplog.text
+
+
+def test_finished_training_of_another_kind_of_device_is_evaluated(run: Run) -> None:
+    *_, result = train(configured(), run)
+    as_if_made_on_cuda(configured(), run)
+    assert list(train(configured(), run)) == [result]
+
+
 def test_another_configurations_folder_is_refused(run: Run) -> None:
     list(train(configured(), run))
     with pytest.raises(checkpoint.ForeignCheckpoint):
@@ -301,12 +331,49 @@ def test_a_split_of_one_sentence_has_no_cosine_and_is_no_divergence(run: Run) ->
     assert math.isfinite(result["test/nll_iw"])
 
 
+SEEN: list[dict[str, Any]] = []
+
+
+def recorded(model: Any, tokens_BT: torch.Tensor, **settings: Any) -> Loss:
+    """elbo, and what it was given."""
+    weights = {name: it.detach().clone() for name, it in model.decoder.named_parameters()}
+    position = settings["streams"]["noise"].get_state()
+    loss = elbo(model, tokens_BT, **settings)
+    SEEN.append({"tokens": tokens_BT, "noise": position, "decoder": weights})
+    return loss
+
+
+def seen(run: Run, folder: Path, **changes: Any) -> list[dict[str, Any]]:
+    """Of every update: its batch, where the noise's stream stood, the decoder before it."""
+    SEEN.clear()
+    config = configured(objective=f"{__name__}:recorded", **changes)
+    list(train(config, replace(run, folder=folder)))
+    return list(SEEN)
+
+
 def test_one_more_draw_for_one_purpose_moves_no_other(run: Run, tmp_path: Path) -> None:
-    """Poolings see the same batches in the same order from the same decoder, with the same
-    noise: a part of one's own gives the same bits as the one it stands for."""
-    own = replace(run, folder=tmp_path / "own")
-    named = list(train(configured(pooling="max"), run))
-    assert list(train(configured(pooling="trainers.pooling:maximum"), own)) == named
+    """Poolings, and word dropout with its draws, see the same batches in the same order with
+    the same noise, from the same decoder."""
+    last = seen(run, tmp_path / "last", pooling="last", word_dropout=0.0)
+    assert len(last) == 36
+    assert not torch.equal(last[0]["noise"], last[1]["noise"])
+    for changes in ({"pooling": "max", "word_dropout": 0.0}, {"word_dropout": 0.5}):
+        other = seen(run, tmp_path / str(len(changes)), **changes)
+        for name in ("tokens", "noise"):
+            assert all(equal(a[name], b[name]) for a, b in zip(last, other, strict=True)), name
+        assert equal(last[0]["decoder"], other[0]["decoder"])
+        assert not equal(last[-1]["decoder"], other[-1]["decoder"])
+
+
+def test_a_part_of_ones_own_is_the_part_it_stands_for(run: Run, tmp_path: Path) -> None:
+    named = configured(pooling="max", kl={"warmup_epochs": 2, "schedule": "linear"})
+    own = named | {
+        "pooling": "trainers.pooling:maximum",
+        "kl": named["kl"] | {"schedule": "trainers.kl_schedules:Linear"},
+        "optim": named["optim"] | {"rule": "trainers.lr_rules:Milestones"},
+    }
+    expected = list(train(named, run))
+    assert list(train(own, replace(run, folder=tmp_path / "own"))) == expected
 
 
 def test_the_tables_of_parts_have_the_names_that_a_sweep_may_use() -> None:
@@ -316,6 +383,8 @@ def test_the_tables_of_parts_have_the_names_that_a_sweep_may_use() -> None:
         "posterior": POSTERIORS,
         "objective": OBJECTIVES,
         "scheme": SCHEMES,
+        "schedule": KL_SCHEDULES,
+        "rule": LR_RULES,
     }
     assert {part: sorted(table) for part, table in tables.items()} == {
         part: sorted(names) for part, names in NAMES.items()

@@ -150,6 +150,19 @@ def test_onednn_is_left_alone_where_it_does_not_serve(monkeypatch: pytest.Monkey
     assert not onednn_takes(torch.zeros(1))
 
 
+def test_a_mode_that_rounds_to_bf16_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As oneDNN does where it may: factors rounded, sums in fp32."""
+    exact = vocabulary.onednn_linear
+
+    def rounded(left: Tensor, right: Tensor, *rest: object) -> Tensor:
+        return exact(left.bfloat16().float(), right.bfloat16().float(), *rest)
+
+    if not onednn_takes(torch.zeros(1)):
+        pytest.skip("needs a torch whose CPU build has oneDNN")
+    monkeypatch.setattr(vocabulary, "onednn_linear", rounded)
+    assert not vocabulary.onednn_works.__wrapped__()
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_too() -> None:
     if not torch.cuda.is_available():
