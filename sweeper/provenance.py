@@ -94,24 +94,29 @@ def package_files(name: str) -> list[Path]:
 @cache
 def git_state(folder: Path) -> dict[str, Any]:
     """{"commit", "dirty"} of the work tree that holds `folder`; both None outside one.
-    Files that git does not know are not looked at."""
-    # --dirty compares the work tree; without optional locks it leaves the index alone.
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    Dirty are changes to Python sources in `folder`, those that git does not know among
+    them: a README edited meanwhile made no number."""
     try:
-        said = subprocess.run(
-            command,
-            cwd=folder,
-            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=GIT_SECONDS,
-            check=True,
-        ).stdout.strip()
+        commit = git(folder, "rev-parse", "HEAD")
+        changed = git(folder, "status", "--porcelain", "--untracked-files=all", "--", "*.py")
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
-    commit, dirty, _ = said.partition("-dirty")
-    return {"commit": commit, "dirty": bool(dirty)}
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git says; it takes no lock that somebody else may want."""
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=GIT_SECONDS,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 @cache
