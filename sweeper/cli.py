@@ -324,12 +324,18 @@ def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
 
 
 def show(tables: list, style: str) -> None:
-    from sweeper.render import RENDERERS
+    from rich.console import Console
 
+    from sweeper.render import RENDERERS, terminal
+
+    screen = Console(highlight=False)
     for number, table in enumerate(tables):
         if number:
             click.echo()
-        click.echo(RENDERERS[style](table).rstrip("\n"))
+        if style == "terminal" and screen.is_terminal:
+            screen.print(terminal.text(table, width=screen.width))
+        else:
+            click.echo(RENDERERS[style](table).rstrip("\n"))
 
 
 def undelivered(courier: Any) -> str:
