@@ -333,7 +333,7 @@ def show(tables: list, style: str) -> None:
         if number:
             click.echo()
         if style == "terminal" and screen.is_terminal:
-            screen.print(terminal.text(table, width=screen.width))
+            screen.print(terminal.text(table, width=screen.width), end="")
         else:
             click.echo(RENDERERS[style](table).rstrip("\n"))
 
