@@ -34,8 +34,8 @@ pytestmark = [
 
 
 def test_52_updates_of_the_peer_are_reproduced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a rate of 1 rounding grows about ten-thousandfold over these updates; ours stays
-    within 1e-5."""
+    """Under a rate of 1 rounding grows about ten-thousandfold over these updates; ours ends
+    2e-4 away on the processor where this was written."""
     replay, steps = replayed()
     model = peer_model(replay)
     updates = Updates(model, algorithm="sgd", lr=1.0, clip=5.0)
