@@ -159,10 +159,7 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
     machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
     run.clear(plan, place)
-    courier = run.courier(sweep, place)
-    for trial in plan.trials:
-        if trial.id in plan.records:
-            courier.notice(trial)
+    courier = run.courier(sweep, plan, place)
     stopped = machine is not None and train_visibly(sweep, plan, place, machine, courier.notice)
     plan = run.look_again(sweep, plan.trials, place)
     tables = run.tables(sweep, plan, place)
@@ -252,10 +249,7 @@ def sync(opened: Opened) -> None:
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place)
     place.folder.prepare()
-    courier = run.courier(sweep, place, again=True)
-    for trial in plan.trials:
-        if trial.id in plan.records:
-            courier.notice(trial)
+    courier = run.courier(sweep, plan, place, again=True)
     run.publish(sweep, run.tables(sweep, plan, place), place, courier)
     if courier.close(timeout=600):
         click.echo(undelivered(courier), err=True)

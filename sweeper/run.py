@@ -18,8 +18,9 @@ from sweeper.spec import Resources, Sweep
 from sweeper.tables import Table, tabulate
 from sweeper.track import open_store
 from sweeper.track.courier import Courier
-from sweeper.track.folder import Folder
+from sweeper.track.folder import Folder, make
 from sweeper.track.parcel import Origin
+from sweeper.track.sealed import write_whole
 from sweeper.trainer import check
 from sweeper.trial import Trial
 from sweeper.worker import Surroundings
@@ -127,21 +128,26 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
     ]
 
 
-def courier(sweep: Sweep, place: Place, *, again: bool = False) -> Courier:
-    """Who takes records and tables to MLflow while trials run; `again`: also what it has."""
+def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> Courier:
+    """Who takes records and tables to MLflow while trials run, told of the records that
+    there are already; `again`: also of what MLflow has."""
     rows = {name: table.rows for name, table in sweep.tables.items()}
     origin = Origin(sweep=sweep.name, profile=sweep.variant, rows=rows)
-    return Courier(place.folder, origin, place.tracking, again=again)
+    messenger = Courier(place.folder, origin, place.tracking, again=again)
+    for trial in plan.trials:
+        if trial.id in plan.records:
+            messenger.notice(trial)
+    return messenger
 
 
 def publish(sweep: Sweep, tables: Iterable[Table], place: Place, courier: Courier) -> None:
     """Each table in the formats that the file asks for, in the store and in MLflow."""
     folder = place.tables(sweep)
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     written = []
     for table in tables:
         for style in sweep.tables[table.name].write:
             path = folder / f"{table.name}.{style}"
-            path.write_text(RENDERERS[style](table), encoding="utf-8")
+            write_whole(path, RENDERERS[style](table).encode())
             written.append(path)
     courier.publish_tables({table.name: RENDERERS["md"](table) for table in tables}, written)

@@ -145,6 +145,28 @@ def test_a_failed_trial_is_told_and_is_not_a_number(desk: Desk) -> None:
 
 
 @pytest.mark.slow
+def test_what_other_code_made_is_kept_until_it_is_asked_for_anew(desk: Desk) -> None:
+    source = (TOYS / "toy_trainers.py").read_text(encoding="utf-8")
+    (desk.folder / "mine.py").write_text(source, encoding="utf-8")
+    path = desk.folder / "toy.yaml"
+    path.write_text(path.read_text().replace("toy_trainers:", "mine:"))
+    assert desk.run().returncode == 0
+    for mark in desk.closed():
+        mark.unlink()
+    (desk.folder / "mine.py").write_text(source + "# edited\n", encoding="utf-8")
+    assert desk.plan()["counts"]["stale"] == 6
+    assert "nothing left to do" in desk.run().stderr
+    assert desk.closed() == []
+    anew = desk.run("--retry", "stale")
+    assert anew.returncode == 0, anew.stderr
+    assert "MLflow" not in anew.stderr
+    assert len(desk.closed()) == 6
+    assert desk.plan()["counts"]["done"] == 6
+    mlflow = desk.type("table", "toy.yaml", "--format", "md", "--source", "mlflow")
+    assert mlflow.stdout == desk.table
+
+
+@pytest.mark.slow
 def test_a_driver_killed_in_the_middle_loses_nothing(desk: Desk, tmp_path: Path) -> None:
     desk.write(steps=40)
     whole = desk.run()
