@@ -1,0 +1,88 @@
+"""Verbs about what is around a sweep: MLflow and the corpora."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from sweeper.cli.frame import (
+    UNFIT,
+    Opened,
+    data_option,
+    folder_of_corpora,
+    json_option,
+    main,
+    store_option,
+    sweep_options,
+    tracking_option,
+)
+from sweeper.cli.words import shown, undelivered
+from sweeper.errors import EnvironmentFault
+
+
+@main.command("sync")
+@sweep_options
+def sync(opened: Opened) -> None:
+    """Deliver to MLflow all that the folders know of a sweep."""
+    from sweeper import run
+
+    sweep, place = opened.sweep, opened.place
+    plan = run.look(sweep, place)
+    place.folder.prepare()
+    courier = run.courier(sweep, plan, place, again=True)
+    run.publish(sweep, run.tables(sweep, plan, place), place, courier)
+    if courier.close(timeout=600):
+        click.echo(undelivered(courier), err=True)
+        sys.exit(UNFIT)
+    click.echo(f"MLflow has all {len(plan.records)} records")
+
+
+@main.command("ui")
+@click.option("--port", default=5000, show_default=True)
+@store_option
+@tracking_option
+def open_ui(port: int, store: Path, tracking: str | None) -> None:
+    """The MLflow UI on the runs, on this machine's loopback address."""
+    from sweeper.track.mlflow import (
+        SETTINGS,
+        default_uri,
+        redacted,
+        ui_command,
+        ui_environment,
+    )
+
+    store = store.resolve()
+    if not tracking and not (store / "mlflow.db").exists():
+        raise EnvironmentFault(f"no runs in {shown(store)} yet: sweeper run FILE makes some")
+    uri = tracking or default_uri(store)
+    command = ui_command(uri, store, port=port)
+    if not command:
+        click.echo(redacted(uri))
+        return
+    click.echo(f"http://127.0.0.1:{port} in some seconds  (Ctrl-C ends it)", err=True)
+    os.execvpe(command[0], command, {**SETTINGS, **os.environ, **ui_environment(uri)})
+
+
+@main.command("data")
+@click.argument("name", required=False)
+@click.option("--config", default="trainers.config", show_default=True, help="Module that knows.")
+@json_option
+@data_option
+def show_data(name: str | None, config: str, as_json: bool, data: Path | None) -> None:
+    """The corpora that can be named; or what NAME holds, checked."""
+    from sweeper.design import ask
+    from sweeper.outline import outline
+
+    root = folder_of_corpora(data)
+    if name is None:
+        names = ask(config, "corpus_names", root)
+        click.echo(json.dumps(names) if as_json else "\n".join(names))
+        if root is None and not as_json:
+            click.echo("folders of corpora are listed with --data or SWEEPER_DATA", err=True)
+        return
+    described = ask(config, "describe_corpus", name, root)
+    click.echo(json.dumps(described, indent=1) if as_json else outline(described))

@@ -1,0 +1,135 @@
+"""What every verb is made with: the group, the options that most verbs share, and the one place
+that turns errors into exit codes.
+
+0 every cell filled · 1 some trials failed · 2 usage or sweep file · 3 environment not fit ·
+6 a record is corrupt · 75 stopped, resumable · 130 stopped at once
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeper import __version__
+from sweeper.errors import EnvironmentFault, SweeperError
+from sweeper.spec.sweep import Sweep
+
+FAILED, UNFIT, STOPPED, STOPPED_AT_ONCE = 1, 3, 75, 130
+
+
+class Verbs(click.Group):
+    """Verbs in the order in which a person meets them; every SweeperError in plain words."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except SweeperError as error:
+            tell(error, as_json="--json" in context.obj)
+            context.exit(error.exit_code)
+        except BrokenPipeError:  # The reader of our output (head, less) has gone.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(0)
+
+
+def tell(error: SweeperError, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"errors": [asdict(p) for p in error.problems]}, indent=1))
+    for problem in error.problems:
+        click.echo(str(problem), err=True)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sweeper")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Ablation sweeps that end in the paper's table.
+
+    `sweeper run FILE` trains what is missing and prints the tables; run it again and it
+    does what is left."""
+    context.obj = sys.argv[1:]
+
+
+# ---- what most verbs need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A sweep file that was read, and where its things are."""
+
+    sweep: Sweep
+    place: Any  # run.Place
+
+
+store_option = click.option(
+    "--store",
+    envvar="SWEEPER_STORE",
+    default="runs",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the records (SWEEPER_STORE).",
+)
+data_option = click.option(
+    "--data",
+    envvar="SWEEPER_DATA",
+    type=click.Path(path_type=Path),
+    help="Folder of the corpora (SWEEPER_DATA).",
+)
+tracking_option = click.option(
+    "--tracking",
+    envvar="MLFLOW_TRACKING_URI",
+    metavar="URI",
+    help="MLflow's server or database; by default one in the store (MLFLOW_TRACKING_URI).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def sweep_options(command: Callable) -> Callable:
+    """FILE and what goes with it, made into one argument `opened`."""
+
+    @tracking_option
+    @data_option
+    @store_option
+    @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value.")
+    @click.option("--profile", default="quick", show_default=True, help="Of the file's profiles.")
+    @click.argument("file")
+    def with_sweep(
+        file: str,
+        profile: str,
+        sets: tuple[str, ...],
+        store: Path,
+        data: Path | None,
+        tracking: str | None,
+        **rest: Any,
+    ) -> Any:
+        from sweeper.run import Place
+        from sweeper.spec import read
+
+        # As Python does for a script: a trainer beside the file, or where we stand, is found.
+        for folder in (str(Path.cwd()), str(Path(file).resolve().parent)):
+            if folder not in sys.path:
+                sys.path.append(folder)
+        sweep = read(file, profile=profile, overrides=sets)
+        corpora = folder_of_corpora(data or sweep.data_root)
+        place = Place(store=store.resolve(), data=corpora, tracking=tracking)
+        return command(Opened(sweep=sweep, place=place), **rest)
+
+    with_sweep.__name__, with_sweep.__doc__ = command.__name__, command.__doc__
+    own = getattr(command, "__click_params__", [])  # Click reads them from the last to the first.
+    with_sweep.__click_params__ = [*own, *with_sweep.__click_params__]
+    return with_sweep
+
+
+def folder_of_corpora(given: Path | None) -> Path | None:
+    if given is not None and not given.is_dir():
+        raise EnvironmentFault(f"the folder of corpora {str(given)!r} is not there")
+    return given.resolve() if given else None

@@ -1,0 +1,57 @@
+"""What is known of a sweep in; what verbs say of it to a person out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeper.plan import STATES
+from sweeper.spec.sweep import Sweep
+
+
+def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
+    """ "table3 · quick: 36 trials, 12 done, 24 missing; 24 to run" """
+    states = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    merged = counts["points"] - counts["total"]
+    same = f" ({merged} points share one with another)" if merged else ""
+    left = f"{todo} to run" if todo else "nothing left to do"
+    what = f"{counts['total']} trials{same}, {', '.join(states)}"
+    return f"{sweep.name} · {sweep.profile}: {what}; {left}"
+
+
+def show(tables: list, style: str) -> None:
+    from rich.console import Console
+
+    from sweeper.render import RENDERERS, terminal
+
+    screen = Console(highlight=False)
+    for number, table in enumerate(tables):
+        if number:
+            click.echo()
+        if style == "terminal" and screen.is_terminal:
+            screen.print(terminal.text(table, width=screen.width), end="")
+        else:
+            click.echo(RENDERERS[style](table).rstrip("\n"))
+
+
+def undelivered(courier: Any) -> str:
+    return f"{courier.undelivered} deliveries to MLflow are still to be made: {courier.problem}"
+
+
+def complain(plan: Any, place: Any) -> None:
+    """What failed, why, and where its log is."""
+    from sweeper.live import title
+
+    distinct = {trial.id: trial for trial in plan.trials}
+    for id, trial in distinct.items():
+        record = plan.records.get(id)
+        if record is not None and record.state in ("failed", "diverged"):
+            log = shown(place.folder.path(id) / "log.txt")
+            click.echo(f"{record.state}: {title(trial)}: {record.error} ({log})", err=True)
+
+
+def shown(path: Path) -> str:
+    """Relative to where the person stands, if it is below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
