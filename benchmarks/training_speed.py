@@ -20,12 +20,14 @@ from measure import best_gflops, compare, interleave, matmul_gflops, missed
 from small import HIDDEN, LATENT, WORDS, random_batches, training_flops_per_target, twins
 from torch import Tensor
 
+from trainers.config import typed
 from trainers.objectives import elbo
 from trainers.streams import Streams
 from trainers.updates import Updates
 from trainers.vocabulary import ROWS
 
 KL_WEIGHT = 0.5
+PLAIN = typed({"data": "any"})
 BASELINE_SHARE = 0.2  # Of the best product seen: below it the baseline is a straw man.
 TURNS, BATCHES_PER_TURN, CHECKED_STEPS = 9, 4, 5
 
@@ -65,7 +67,7 @@ def training_steps(dropout: float) -> tuple[Step, Step]:
     training, streams, noise = PlainTraining(plain), Streams(7), Streams(7)["noise"]
 
     def step(tokens_BT: Tensor) -> Tensor:
-        loss = elbo(model, tokens_BT, weight=KL_WEIGHT, streams=streams)
+        loss = elbo(model, tokens_BT, weight=KL_WEIGHT, streams=streams, config=PLAIN)
         updates.step(loss.mean, "joint")
         return loss.mean.detach()
 

@@ -19,7 +19,8 @@ from sweeper.record import COST, Record
 from sweeper.render import terminal
 from sweeper.tables import Table
 from sweeper.track.folder import Folder
-from sweeper.trial import Trial
+from sweeper.track.journal import seconds_spent
+from sweeper.trial import Key, Trial
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -30,18 +31,29 @@ class Watch:
     come and remembers the updates it saw, from which the rate is taken."""
 
     plan: Plan
+    trials: Sequence[Trial]  # those of the plan that are run
     folder: Folder
     slots: int
     tables: Callable[[Plan], Sequence[Table]]
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[Key, Record] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.todo = {trial.id: trial for trial in self.plan.todo}
-        self.costs_before = {id: self.cost_so_far(id) for id in self.todo}
+        self.todo = {trial.key: trial for trial in self.trials}
+        self.costs_before = {key.trial_id: self.cost_so_far(key.trial_id) for key in self.todo}
+        # A record's seconds are all that was spent in its trial. Where that was trained
+        # before, in this run or another, it is no measure of what a scoring takes.
+        self.spent = {
+            id: seconds_spent(self.folder.entries(id))["seconds"]
+            for id in self.costs_before.keys() & self.plan.trained
+        }
+        self.took: dict[Key, float] = {}
 
     def notice(self, record: Record) -> None:
-        self.records[record.trial_id] = record
+        self.records[record.key] = record
+        if record.seconds:
+            self.took[record.key] = record.seconds - self.spent.get(record.trial_id, 0.0)
+            self.spent[record.trial_id] = record.seconds
 
     def cost_so_far(self, trial_id: str) -> float:
         history = self.folder.history(trial_id)
@@ -49,43 +61,41 @@ class Watch:
 
     @property
     def running(self) -> list[Trial]:
-        unfinished = [trial for id, trial in self.todo.items() if id not in self.records]
+        """One a trial: its next evaluation is what waits or runs, the others come later."""
+        unfinished = [trial for key, trial in self.todo.items() if key not in self.records]
         found = self.folder.find(unfinished)
-        return [t for t in unfinished if t.id in found and found[t.id].state == "running"]
+        running = [t for t in unfinished if t.key in found and found[t.key].state == "running"]
+        return list({trial.id: trial for trial in reversed(running)}.values())[::-1]
 
     def updates_per_second(self, running: Sequence[Trial]) -> float:
         """Updates made since the start by everything that ran, over the time since."""
-        ids = [*self.records, *(trial.id for trial in running)]
-        made = sum(max(self.cost_of(id) - self.costs_before.get(id, 0.0), 0.0) for id in ids)
+        costs = {key.trial_id: r.result.get(COST, 0.0) for key, r in self.records.items()}
+        costs |= {trial.id: self.cost_so_far(trial.id) for trial in running}
+        made = sum(max(cost - self.costs_before[id], 0.0) for id, cost in costs.items())
         return made / max(time.monotonic() - self.began, 1e-9)
-
-    def cost_of(self, trial_id: str) -> float:
-        record = self.records.get(trial_id)
-        return record.result.get(COST, 0.0) if record else self.cost_so_far(trial_id)
 
     def seconds_left(self, running: Sequence[Trial]) -> float | None:
         """Wall seconds until all is done, from how long trials of the same labels took; None
         while nothing has finished."""
-        took = {id: record.seconds for id, record in self.records.items() if record.seconds}
-        if not took:
+        if not self.took:
             return None
-        everything = statistics.fmean(took.values())
+        everything = statistics.fmean(self.took.values())
         alike: dict[tuple[str, ...], list[float]] = {}
-        for id, seconds in took.items():
-            alike.setdefault(kind(self.todo[id]), []).append(seconds)
-        waiting = {trial.id for trial in running}
+        for key, seconds in self.took.items():
+            alike.setdefault(kind(self.todo[key]), []).append(seconds)
+        waiting = {trial.key for trial in running}
         total = 0.0
-        for id, trial in self.todo.items():
-            if id not in self.records:
+        for key, trial in self.todo.items():
+            if key not in self.records:
                 expected = statistics.fmean(alike.get(kind(trial), [everything]))
-                total += expected / 2 if id in waiting else expected
+                total += expected / 2 if key in waiting else expected
         return total / self.slots
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         running = self.running
-        records = self.plan.records | self.records
-        states = self.plan.states | {id: record.state for id, record in self.records.items()}
-        states |= {trial.id: "running" for trial in running}
+        records = {**self.plan.records, **self.records}
+        states = self.plan.states | {key: record.state for key, record in self.records.items()}
+        states |= {trial.key: "running" for trial in running}
         now = Plan(trials=self.plan.trials, records=records, states=states)
         yield Group(
             self.headline(now, running),

@@ -7,42 +7,68 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.errors import SpecError, unknown
 from sweeper.record import Record
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 
 # done: a valid result exists. stale: it does, but other code made it (kept and marked,
 # not run again). failed and diverged: it ended without one. running: a live process has
-# it. missing: none of these.
-STATES = ("done", "stale", "running", "missing", "failed", "diverged")
+# it. unscored: none of these, but another evaluation has a result, so it is trained.
+# missing: not even that.
+STATES = ("done", "stale", "running", "unscored", "missing", "failed", "diverged")
 RETRIABLE = ("failed", "diverged", "stale")  # when asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The design in order, the records found, and each trial's state by id. `retry` names
+    """The design in order, the records found, and each trial's state, by the trials' keys.
+    `trained` is the ids of those that have a result under some evaluation. `retry` names
     the states that are run again although they ended."""
 
     trials: tuple[Trial, ...]
-    records: Mapping[str, Record]
-    states: Mapping[str, str]
+    records: Mapping[Key, Record]
+    states: Mapping[Key, str]
+    trained: frozenset[str] = frozenset()
     retry: frozenset[str] = frozenset()
 
     @property
     def todo(self) -> tuple[Trial, ...]:
-        """Each trial that a run would train, once, all cells' first seeds before the second
-        seeds, so that a table fills evenly. A trial that another process is running is
-        among them: the worker waits for its record instead of repeating it."""
-        wanted = {"missing", "running"} | self.retry
-        distinct = {trial.id: trial for trial in self.trials if self.states[trial.id] in wanted}
-        return tuple(sorted(distinct.values(), key=lambda trial: trial.seed))
+        """Each trial that a run would train or score, once, all cells' first seeds before
+        the second seeds, so that a table fills evenly. Further evaluations of a trial come
+        last: by then it is trained, and no worker has to wait for it. One that another
+        process is running is among them: the worker waits for its record instead of
+        repeating it."""
+        wanted = {"missing", "unscored", "running"} | self.retry
+        return in_order(trial for trial in self.trials if self.states[trial.key] in wanted)
+
+    @property
+    def to_score(self) -> tuple[Trial, ...]:
+        """Each trained trial without a result under its own evaluation, in that order."""
+        return in_order(
+            trial
+            for trial in self.trials
+            if trial.id in self.trained and self.states[trial.key] not in ("done", "stale")
+        )
+
+    @property
+    def untrained(self) -> tuple[Trial, ...]:
+        """Each trial that has no result under any evaluation, once."""
+        distinct = {trial.id: trial for trial in self.trials if trial.id not in self.trained}
+        return tuple(distinct.values())
 
     @property
     def counts(self) -> dict[str, int]:
         """State -> number of distinct trials, every state named; `total` their sum, `points`
-        the design's points (more than total where labels share a trial)."""
+        the design's points (more than total where labels share a trial), `trainings` what
+        all takes (less than total where a trial is scored in several ways)."""
         states = Counter(self.states.values())
         counts = {state: states[state] for state in STATES}
-        return counts | {"total": len(self.states), "points": len(self.trials)}
+        trainings = len({key.trial_id for key in self.states})
+        return counts | {
+            "total": len(self.states),
+            "points": len(self.trials),
+            "trainings": trainings,
+        }
 
     def as_json(self) -> dict[str, Any]:
         listed = [
@@ -50,7 +76,7 @@ class Plan:
                 "id": trial.id,
                 "labels": dict(trial.labels),
                 "seed": trial.seed,
-                "state": self.states[trial.id],
+                "state": self.states[trial.key],
             }
             for trial in self.trials
         ]
@@ -59,22 +85,67 @@ class Plan:
 
 def plan(
     trials: Sequence[Trial],
-    records: Mapping[str, Record],
+    records: Mapping[Key, Record],
     code_digest: str | None,
     retry: Iterable[str] = (),
+    trained: Iterable[str] = (),
 ) -> Plan:
     """`records` is what the store finds for `trials`; `code_digest` that of the trainer as
-    it is now (None: not compared)."""
-    states = {trial.id: state(records.get(trial.id), code_digest) for trial in trials}
-    return Plan(trials=tuple(trials), records=records, states=states, retry=frozenset(retry))
+    it is now (None: not compared); `trained` the ids of those without a result here that
+    have one under another evaluation."""
+    scored = {key.trial_id for key, record in records.items() if record.state == "done"}
+    trained = scored.union(trained)
+    states = {
+        trial.key: state(records.get(trial.key), code_digest, trained=trial.id in trained)
+        for trial in trials
+    }
+    return Plan(
+        trials=tuple(trials),
+        records=records,
+        states=states,
+        trained=frozenset(trained),
+        retry=frozenset(retry),
+    )
 
 
-def state(record: Record | None, code_digest: str | None) -> str:
+def state(record: Record | None, code_digest: str | None, *, trained: bool = False) -> str:
     if record is None:
-        return "missing"
+        return "unscored" if trained else "missing"
     stamp = record.provenance
     # Several where one attempt continued, or evaluated anew, what another had trained.
     made_by = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
     if record.state == "done" and code_digest and any(code != code_digest for code in made_by):
         return "stale"
     return record.state
+
+
+def in_order(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """Each once: first evaluations before further ones, then by seed."""
+    earlier: Counter[str] = Counter()
+    place: dict[Key, tuple[int, int]] = {}
+    distinct: dict[Key, Trial] = {}
+    for trial in trials:
+        distinct[trial.key] = trial
+        if trial.key not in place:
+            place[trial.key] = (earlier[trial.id], trial.seed)
+            earlier[trial.id] += 1
+    return tuple(sorted(distinct.values(), key=lambda trial: place[trial.key]))
+
+
+def named(trials: Sequence[Trial], ids: Iterable[str]) -> tuple[Trial, ...]:
+    """Those of `trials` that `ids` name, by the whole id or by a beginning that is no
+    other's; every evaluation of each. Raises SpecError for what names none, or several."""
+    known = sorted({trial.id for trial in trials})
+    chosen: set[str] = set()
+    wrong = []
+    for given in ids:
+        found = [id for id in known if id.startswith(given)]
+        if len(found) == 1:
+            chosen.add(found[0])
+        elif found:
+            wrong.append(f"{given!r} begins several trials: {', '.join(found[:10])}")
+        else:
+            wrong.append(unknown("trial", given, known))
+    if wrong:
+        raise SpecError(*wrong)
+    return tuple(trial for trial in trials if trial.id in chosen)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sweeper.trial import Key
+
 # done: a valid result exists. failed: an error or a dead worker. diverged: a measurement
 # was not finite. running: a live attempt holds the lease and no result exists yet.
-# Planning adds two states that need more than the record: missing and stale.
+# Planning adds three states that need more than the record: missing, unscored and stale.
 State = Literal["running", "done", "failed", "diverged"]
 
 COST = "cost/updates"  # the reserved cost key: parameter updates, all kinds summed
@@ -33,6 +35,10 @@ class Record:
     finished_at: float = 0.0
     error: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        return Key(self.trial_id, self.evaluation_id)
 
     @property
     def cost(self) -> float | None:

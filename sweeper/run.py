@@ -1,4 +1,4 @@
-"""A sweep in; its tables out. The whole pipeline, in the order in which it happens."""
+"""A sweep in; its tables and figures out. The whole pipeline, in the order in which it happens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sweeper.claims import Verdicts, judge
 from sweeper.design import expand
 from sweeper.dispatch import device, dispatcher, fitted, slots
 from sweeper.errors import TrainerError
@@ -14,6 +16,7 @@ from sweeper.plan import Plan, plan
 from sweeper.provenance import code_digest
 from sweeper.record import Record
 from sweeper.render import RENDERERS
+from sweeper.render.claims import CLAIM_RENDERERS
 from sweeper.spec import Resources, Sweep
 from sweeper.tables import Table, tabulate
 from sweeper.track import open_store
@@ -24,6 +27,9 @@ from sweeper.track.sealed import write_whole
 from sweeper.trainer import check
 from sweeper.trial import Trial
 from sweeper.worker import Surroundings
+
+if TYPE_CHECKING:
+    from sweeper.figures import Figure  # Loads numpy, which a plan has no need of.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +83,20 @@ def look_again(
     retry: Iterable[str] = (),
     source: str = "folder",
 ) -> Plan:
-    records = open_store(source, place.store, place.tracking).find(trials)
-    return plan(trials, records, code_digest(sweep.trainer), retry)
+    store = open_store(source, place.store, place.tracking)
+    records = store.find(trials)
+    done = {key for key, record in records.items() if record.state == "done"}
+    trained = store.trained(trial for trial in trials if trial.key not in done)
+    return plan(trials, records, code_digest(sweep.trainer), retry, trained)
 
 
 def clear(plan: Plan, place: Place) -> None:
     """Forget what is to be made anew: a checkpoint of other code, or of a run that
-    diverged, is nothing to continue from."""
+    diverged, is nothing to continue from. Where only a scoring diverged, training did not:
+    its checkpoint, and what other evaluations gave, stay."""
     for trial in plan.todo:
-        if plan.states[trial.id] in ("stale", "diverged"):
+        state = plan.states[trial.key]
+        if state == "stale" or (state == "diverged" and trial.id not in plan.trained):
             place.folder.forget(trial.id)
 
 
@@ -95,13 +106,17 @@ def train(
     machine: Machine,
     on_record: Callable[[Record], None],
     stop: threading.Event,
+    *,
+    score_only: bool = False,
 ) -> None:
-    """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set."""
+    """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set.
+    With `score_only` what is trained is scored, and nothing is trained."""
     surroundings = Surroundings(
         store=place.store,
         data=place.data,
         device=device(machine.resources),
         cpus=machine.resources.cpus,
+        score_only=score_only,
     )
     dispatcher(machine.by)(
         todo,
@@ -128,6 +143,46 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
     ]
 
 
+def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -> list[Figure]:
+    """The named figures of the sweep (all of them by default), as numbers."""
+    from sweeper.figures import compose
+
+    return [
+        compose(
+            sweep.figures[name],
+            sweep,
+            plan.trials,
+            plan.records,
+            states=plan.states,
+            histories=lambda trial: place.folder.history(trial.id, trial.evaluation_id),
+            artifacts=lambda trial, file: place.folder.artifact(trial.id, file),
+        )
+        for name in names or sweep.figures
+    ]
+
+
+def drawn(
+    sweep: Sweep, figures: Iterable[Figure], place: Place, styles: Iterable[str] = ()
+) -> list[Path]:
+    """Each figure in `styles`, or in the formats that the file asks for, beside the tables."""
+    from sweeper.figures import draw
+
+    folder = place.tables(sweep)
+    make(folder)
+    written = []
+    for figure in figures:
+        for style in styles or sweep.figures[figure.name].write:
+            path = folder / f"{figure.name}.{style}"
+            write_whole(path, draw(figure, style))
+            written.append(path)
+    return written
+
+
+def claims(sweep: Sweep, plan: Plan, names: Iterable[str] = ()) -> Verdicts:
+    """What the plan's records say of the named claims of the sweep (all of them by default)."""
+    return judge(sweep, plan.trials, plan.records, states=plan.states, names=names)
+
+
 def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> Courier:
     """Who takes records and tables to MLflow while trials run, told of the records that
     there are already; `again`: also of what MLflow has."""
@@ -135,19 +190,28 @@ def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> C
     origin = Origin(sweep=sweep.name, profile=sweep.variant, rows=rows)
     messenger = Courier(place.folder, origin, place.tracking, again=again)
     for trial in plan.trials:
-        if trial.id in plan.records:
+        if trial.key in plan.records:
             messenger.notice(trial)
     return messenger
 
 
-def publish(sweep: Sweep, tables: Iterable[Table], place: Place, courier: Courier) -> None:
-    """Each table in the formats that the file asks for, in the store and in MLflow."""
+def publish(
+    sweep: Sweep, tables: Iterable[Table], claims: Verdicts, place: Place, courier: Courier
+) -> None:
+    """Each table in the formats that the file asks for, and what came of the claims, in the
+    store and in MLflow."""
     folder = place.tables(sweep)
     make(folder)
     written = []
+    said = {table.name: RENDERERS["md"](table) for table in tables}
     for table in tables:
         for style in sweep.tables[table.name].write:
             path = folder / f"{table.name}.{style}"
             write_whole(path, RENDERERS[style](table).encode())
             written.append(path)
-    courier.publish_tables({table.name: RENDERERS["md"](table) for table in tables}, written)
+    if claims.verdicts:
+        said["claims"] = CLAIM_RENDERERS["md"](claims)
+        written.append(folder / "claims.md")
+        write_whole(written[-1], said["claims"].encode())
+    if written:
+        courier.publish_tables(said, written)

@@ -46,15 +46,18 @@ def paired_differences(start: Mapping[Key, float], end: Mapping[Key, float]) -> 
     return {key: end[key] - start[key] for key in end if key in start}
 
 
-def paired_t(differences: Sequence[float]) -> float | None:
+def paired_t(differences: Sequence[float], *, size: float = 0.0) -> float | None:
     """p of the paired t test that the mean difference is 0; None for fewer than two pairs,
     and where the differences are all the same number: without a spread there is nothing to
-    test against (three times one active unit more is no proof). All 0 is no difference."""
+    test against (three times one active unit more is no proof). All 0 is no difference.
+    `size` is that of the numbers that were subtracted: what only their rounding spreads is
+    one number, too."""
     if len(differences) < 2:
         return None
     middle, spread = mean(differences), sd(differences)
-    if spread <= 1e-12 * abs(middle):
-        return None if middle else 1.0
+    rounding = 1e-12 * size
+    if spread <= max(rounding, 1e-12 * abs(middle)):
+        return None if abs(middle) > rounding else 1.0
     from scipy.special import stdtr
 
     t = middle / (spread / math.sqrt(len(differences)))

@@ -53,13 +53,16 @@ class Run:
     """What a trainer may know of its surroundings. `folder` is its own and survives a
     killed attempt: a trainer that keeps a checkpoint there continues from it. Files under
     `folder / "artifacts"` are tracked. `cpus` is the number of threads it may use,
-    `device` "cpu" or "cuda", `data` the folder that holds corpora, if one is known."""
+    `device` "cpu" or "cuda", `data` the folder that holds corpora, if one is known.
+    `score_only`: train nothing: score what training has left in `folder`; a trainer that
+    cannot raises."""
 
     seed: int
     folder: Path
     device: str = "cpu"
     cpus: int = 1
     data: Path | None = None
+    score_only: bool = False
 
 
 def measurements(
@@ -136,7 +139,12 @@ def plain(measurement: Any, name: str) -> dict[str, float]:
 def function_measurements(
     train: Callable[..., Any], name: str, config: Mapping[str, Any], run: Run
 ) -> Iterator[Any]:
-    came = train(config, run) if takes_run(train) else train({**config, "seed": run.seed})
+    told = takes_run(train)
+    if run.score_only and not told:
+        raise TrainerError(
+            f"trainer {name}: train(config) trains; only train(config, run) can score"
+        )
+    came = train(config, run) if told else train({**config, "seed": run.seed})
     if isinstance(came, Mapping):
         yield came
     elif isinstance(came, Iterable) and not isinstance(came, str | bytes):
@@ -250,6 +258,8 @@ def command_measurements(
 ) -> Iterator[Any]:
     """The JSON objects that a command prints. Its other output goes to this process's
     stdout and stderr, which a worker points at the trial's log."""
+    if run.score_only and "{score_only}" not in " ".join(command):
+        raise TrainerError(f"{command[0]} trains; a command that can score takes {{score_only}}")
     process = start(filled(command, config, run), run)
     last_lines: deque[str] = deque(maxlen=STDERR_LINES)
     reader = threading.Thread(target=copy_lines, args=(process.stderr, last_lines), daemon=True)
@@ -279,10 +289,11 @@ def command_measurements(
 
 def filled(command: tuple[str, ...], config: Mapping[str, Any], run: Run) -> list[str]:
     """The command with its placeholders replaced: {dotted.key} of the configuration, else
-    {seed}, {folder}, {data}, {device}, {cpus}. No format language: a brace that holds
+    {seed}, {folder}, {data}, {device}, {cpus}, {score_only}. No format language: a brace that holds
     anything but a name stays as it is."""
     known = {"seed": run.seed, "folder": str(run.folder), "device": run.device, "cpus": run.cpus}
     known |= {} if run.data is None else {"data": str(run.data)}
+    known |= {"score_only": run.score_only}
     known |= flatten(config)
 
     def value_of(match: re.Match[str]) -> str:

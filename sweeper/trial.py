@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Config = Mapping[str, Any]
 
@@ -35,6 +35,13 @@ class TrainerRef:
         return self.function if self.function is not None else list(self.command)
 
 
+class Key(NamedTuple):
+    """What one record is of: a trial, trained once, as one evaluation scores it."""
+
+    trial_id: str
+    evaluation_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One point of a design. `config` is effective: defaults filled, inert keys dropped,
@@ -56,6 +63,10 @@ class Trial:
             self, "id", digest([self.trainer.identity, self.config, self.seed, self.data_digest])
         )
         object.__setattr__(self, "evaluation_id", digest(self.evaluation))
+
+    @property
+    def key(self) -> Key:
+        return Key(self.id, self.evaluation_id)
 
     @property
     def full_config(self) -> dict[str, Any]:

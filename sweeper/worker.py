@@ -43,12 +43,14 @@ OnWait = Callable[[Trial, LeaseHeld], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """Where a trial runs. `store` is the store's root and `data` that of the corpora, both
-    absolute, so that they mean the same in every process."""
+    absolute, so that they mean the same in every process. `score_only`: nothing is trained,
+    and a trial that cannot be scored is left as it was."""
 
     store: Path
     data: Path | None = None
     device: str = "cpu"
     cpus: int = 1
+    score_only: bool = False
 
     def __post_init__(self) -> None:
         assert self.store.is_absolute(), self.store
@@ -71,14 +73,15 @@ def execute(
     its trainer kept as a checkpoint stays, and the next attempt continues from it.
 
     A trial that another process is running is awaited (`on_wait` is told once), also when
-    it has taken this attempt over. The store's own faults (a full disk) are raised; the
+    it has taken this attempt over; if that was under another evaluation, this one scores
+    what it has trained. The store's own faults (a full disk) are raised; the
     trainer's become the record. What `on_measure` prints goes to the trial's log, as what
     the trainer prints does."""
     stamp = provenance.stamp(trial)  # Before the trainer is imported.
     store = Folder(surroundings.store)
-    waited = False
+    awaited = 0
     while True:
-        attempt = begin(store, trial, stamp["code_digest"], on_wait, stopped, waited=waited)
+        attempt = begin(store, trial, stamp["code_digest"], on_wait, stopped, awaited)
         if not isinstance(attempt, Attempt):
             return attempt
         reason = "interrupted"
@@ -88,9 +91,9 @@ def execute(
                 if came is None:
                     reason = "stopped"
                     return None
-                return attempt.finish(came)
+                return conclude(attempt, came, surroundings)
         except FencedOut:
-            waited = True
+            awaited = attempt.number + 1
         finally:
             attempt.abandon(reason)
 
@@ -108,13 +111,13 @@ def bury(
     LeaseHeld or FencedOut where another process is at the trial: once it is `waited` for,
     its record is the trial's."""
     store = Folder(surroundings.store)
-    if (record := ended(store, trial, waited)) is not None:
+    if (record := ended(store, trial, 1 if waited else 0)) is not None:
         return record
     attempt = store.start(trial)
     try:
         with open(attempt.folder / "log.txt", "a", encoding="utf-8") as log:
             print(f"{error}\n{details}", file=log)
-        return attempt.finish(record_of(trial, attempt, "failed", error=error))
+        return conclude(attempt, record_of(trial, attempt, "failed", error=error), surroundings)
     finally:
         attempt.abandon("interrupted")
 
@@ -125,31 +128,42 @@ def begin(
     code_digest: str | None,
     on_wait: OnWait | None,
     stopped: Callable[[], bool],
-    *,
-    waited: bool = False,
+    awaited: int = 0,
 ) -> Attempt | Record | None:
-    """The trial's next attempt, or the record that makes it needless."""
+    """The trial's next attempt, or the record that makes it needless. `awaited` is the
+    number of the attempt by which another process has taken it over."""
     told = False
     while not stopped():
-        if (record := ended(store, trial, waited)) is not None:
+        if (record := ended(store, trial, awaited)) is not None:
             return record
         try:
             return store.start(trial, code_digest)
         except LeaseHeld as held:
             if not told and on_wait is not None:
                 on_wait(trial, held)
-            told = waited = True
+            told, awaited = True, held.attempt
             time.sleep(POLL_SECONDS)
     return None
 
 
-def ended(store: Folder, trial: Trial, waited: bool) -> Record | None:
-    """The record of a trial that is done; or, where another process was `waited` for, the
-    one that it has just written, however it ended."""
+def ended(store: Folder, trial: Trial, awaited: int) -> Record | None:
+    """The record of a trial that is done; or, where an attempt of another process was
+    `awaited` (its number; 0: none), the one that it has just written, however it ended. One
+    that is older, since that attempt was under another evaluation, says nothing new."""
     record = store.record(trial)
     if record is None or record.state == "running":
         return None
-    return record if waited or record.state == "done" else None
+    new = 0 < awaited <= record.attempt
+    return record if new or record.state == "done" else None
+
+
+def conclude(attempt: Attempt, record: Record, surroundings: Surroundings) -> Record:
+    """The record, written. A scoring that did not come to a result leaves none: the trial
+    stays one that is to be scored, or trained, by the next run of its sweep."""
+    if surroundings.score_only and record.state != "done":
+        attempt.abandon(f"not scored: {record.error}")
+        return record
+    return attempt.finish(record)
 
 
 def run_trainer(
@@ -166,7 +180,9 @@ def run_trainer(
         device=surroundings.device,
         cpus=surroundings.cpus,
         data=surroundings.data,
+        score_only=surroundings.score_only,
     )
+    trained = attempt.cost if run.score_only else 0.0  # updates that training took
     cpu_began = cpu_seconds()
 
     def outcome(state: State, result: Mapping[str, float], error: str | None = None) -> Record:
@@ -195,6 +211,9 @@ def run_trainer(
                 return outcome("done", last)
             count += 1
             cost = values.get(COST, float(count))
+            if values.get(COST, trained) < trained:
+                said = f"it trains, at {cost:g} of {trained:g} updates, and was to score only"
+                return outcome("failed", {}, said)
             attempt.measure(cost, values)
             if on_measure is not None:
                 on_measure(trial, cost, values)

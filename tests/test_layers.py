@@ -20,7 +20,8 @@ SWEEPER_LAYERS = [
     {"record", "spec"},
     {"stats"},
     {"tables", "trainer", "design", "outline"},
-    {"provenance", "render", "track"},
+    {"claims"},
+    {"provenance", "render", "figures", "track", "merges"},
     {"worker", "plan"},
     {"dispatch"},
     {"run"},
@@ -32,12 +33,13 @@ TRAINER_LAYERS = [
     {"corpora"},
     {"config"},
     {"text", "pooling"},
-    {"encoders", "decoders", "posteriors"},
+    {"encoders", "decoders", "posteriors", "critics"},
     {"models"},
     {"objectives", "metrics"},
-    {"updates"},
-    {"schemes", "checkpoint"},
+    {"updates", "generation"},
+    {"schemes", "checkpoint", "samples"},
     {"training"},
+    {"evaluation"},
     {"text_vae"},
 ]
 ONLY_IMPORTER = {
@@ -45,6 +47,7 @@ ONLY_IMPORTER = {
     "ray": {"sweeper/dispatch/ray_tune.py"},
     "mlflow": {"sweeper/track/mlflow.py"},
     "optuna": {"sweeper/search.py"},
+    "matplotlib": {"sweeper/figures/drawing.py"},
 }
 HEAVY = {"torch", "ray", "mlflow", "optuna", "pandas", "scipy", "matplotlib"}
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -33,12 +33,12 @@ from trainers import corpora
 # The names that each table of parts holds. The tables themselves are beside the parts
 # (pooling.POOLINGS and so on) and need torch; a test holds the two equal.
 NAMES = {
-    "pooling": ("abs", "avg", "last", "max"),
-    "decoder": ("lstm", "skip"),
-    "posterior": ("gaussian",),
-    "objective": ("elbo",),
-    "scheme": ("aggressive", "joint"),
-    "schedule": ("constant", "linear"),
+    "pooling": ("abs", "attention", "avg", "last", "max"),
+    "decoder": ("initial", "lstm", "skip"),
+    "posterior": ("gaussian", "implicit", "planar_flow"),
+    "objective": ("dual", "elbo", "wasserstein"),
+    "scheme": ("adversarial", "aggressive", "joint"),
+    "schedule": ("constant", "cyclical", "linear"),
     "rule": ("milestones", "plateau"),
 }
 
@@ -110,12 +110,19 @@ class Init(Section):
 
 
 class Kl(Section):
-    """The KL weight over updates; see kl_schedules. `none` is a constant 1."""
+    """The KL weight over updates; see kl_schedules. `none` is a constant 1. linear: from
+    `start` to `end` in `warmup_epochs`, after `delay_epochs` at `start`. cyclical: `cycles`
+    times from 0 to 1 within `span_epochs`, in the share `ratio` of each cycle."""
 
     schedule: Annotated[str, a_name_of("schedule", "none")] = "linear"
     weight: Annotated[float, Field(ge=0)] = 1.0
     start: Share = 0.1
+    end: Share = 1.0
     warmup_epochs: Annotated[float, Field(gt=0)] = 10
+    delay_epochs: Annotated[float, Field(ge=0)] = 0
+    cycles: Positive = 4
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    span_epochs: Annotated[float, Field(gt=0)] = 40
 
 
 class Optim(Section):
@@ -148,12 +155,41 @@ class Aggressive(Section):
     max_epochs: Positive | None = None
 
 
+class Critic(Section):
+    """The critics of the dual objective (Fang et al. 2019): networks of three hidden layers of
+    `hidden` units, of a code and a feature and of a code alone, moved `steps` times a batch
+    by Adam at `lr`. `of` says which of them stands for the KL: `pair` (iVAE) or `code`
+    (iVAE_MI, the KL of the aggregate posterior)."""
+
+    of: Literal["code", "pair"] = "pair"
+    hidden: Positive = 512
+    steps: Positive = 5
+    lr: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class Flow(Section):
+    """How many planar maps a flow is made of."""
+
+    length: Positive = 1
+
+
+class Wasserstein(Section):
+    """The objective of Wang & Wang (2019): `mmd` is the weight that the KL and the MMD share,
+    `band` that of the Riemannian penalty, whose `centres` are refitted every epoch."""
+
+    mmd: Annotated[float, Field(ge=0)] = 10.0
+    band: Annotated[float, Field(ge=0)] = 0.5
+    centres: Positive = 20
+
+
 class Evaluate(Section):
     """Evaluation only: no part of what training depends on. `active_threshold` is for the
-    test split; on validation it is always 0.01."""
+    test split; on validation it is always 0.01. `own_codes` is how many codes a sentence has
+    in the figures that only one paper reports (iVAE's, WAE-RNF's)."""
 
     samples: Positive = 500
     active_threshold: Annotated[float, Field(gt=0)] = 0.01
+    own_codes: Positive = 128
 
 
 class TextVaeConfig(Section):
@@ -166,12 +202,16 @@ class TextVaeConfig(Section):
     objective: Annotated[str, a_name_of("objective")] = "elbo"
     scheme: Annotated[str, a_name_of("scheme")] = "joint"
     word_dropout: Rate = 0.0
+    cosine: Annotated[float, Field(ge=0)] = 0.0  # weight of the cosine regulariser
     dropout: Rate = 0.5
     size: Size = Size()
     init: Init = Init()
     kl: Kl = Kl()
     optim: Optim = Optim()
     aggressive: Aggressive = Aggressive()
+    critic: Critic = Critic()
+    flow: Flow = Flow()
+    wasserstein: Wasserstein = Wasserstein()
     precision: Literal["fp32"] = "fp32"
     evaluate: Evaluate = Evaluate()
 
@@ -187,9 +227,32 @@ class ConfigError(ValueError):
 def typed(config: Mapping[str, Any]) -> TextVaeConfig:
     """The typed configuration, defaults filled in. Raises ConfigError."""
     try:
-        return TextVaeConfig.model_validate(config)
+        settings = TextVaeConfig.model_validate(config)
     except ValidationError as error:
         raise ConfigError([in_words(fault) for fault in error.errors(include_url=False)]) from None
+    if wrong := list(at_odds(settings)):
+        raise ConfigError(wrong)
+    return settings
+
+
+def at_odds(settings: TextVaeConfig) -> Iterator[tuple[str, str]]:
+    """Settings that are right one by one and cannot be together: (dotted key, message)."""
+    if not is_vae(settings):
+        return
+    if settings.objective == "dual" and settings.scheme in ("joint", "aggressive"):
+        yield (
+            "objective",
+            "objective dual reads a critic, which scheme "
+            f"{settings.scheme} does not train; say 'scheme: adversarial' too",
+        )
+    if settings.scheme == "adversarial" and settings.objective in ("elbo", "wasserstein"):
+        yield (
+            "scheme",
+            "scheme adversarial trains a critic, which objective "
+            f"{settings.objective} does not read; say 'objective: dual' too",
+        )
+    if settings.kl.schedule == "linear" and settings.kl.start > settings.kl.end:
+        yield "kl.end", f"kl.end must be at least kl.start ({settings.kl.start:g})"
 
 
 def effective(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,28 +275,73 @@ def is_vae(config: TextVaeConfig) -> bool:
     return config.model == "seq_vae"
 
 
-# A key that stands here is dropped where its condition does not hold. A part of one's own
-# may read any key beside it.
+def is_built_in(part: str, name: str) -> bool:
+    """Not a part of one's own, of which nobody knows what it reads."""
+    return name in NAMES[part]
+
+
+def reads(part: str, *names: str) -> Callable[[TextVaeConfig], bool]:
+    """Whether a sequence VAE's part is one of `names`, or one of somebody's own."""
+
+    def matters(config: TextVaeConfig) -> bool:
+        name = getattr(config, part)
+        return is_vae(config) and (name in names or not is_built_in(part, name))
+
+    return matters
+
+
+def follows(*schedules: str) -> Callable[[TextVaeConfig], bool]:
+    def matters(config: TextVaeConfig) -> bool:
+        name = config.kl.schedule
+        return name in schedules or not is_built_in("schedule", name)
+
+    return matters
+
+
+def decays_by(*rules: str) -> Callable[[TextVaeConfig], bool]:
+    def matters(config: TextVaeConfig) -> bool:
+        return config.optim.rule in rules or not is_built_in("rule", config.optim.rule)
+
+    return matters
+
+
+has_critic = reads("scheme", "adversarial")
+has_flow = reads("posterior", "planar_flow")
+
+
+# A key that stands here is dropped where its condition does not hold.
 MATTERS: dict[tuple[str | None, str], Callable[[TextVaeConfig], bool]] = {
     (None, "pooling"): is_vae,
     (None, "decoder"): is_vae,
     (None, "posterior"): is_vae,
     (None, "objective"): is_vae,
     (None, "scheme"): is_vae,
+    (None, "cosine"): is_vae,
     (None, "kl"): is_vae,
-    (None, "aggressive"): lambda c: is_vae(c) and c.scheme != "joint",
     (None, "evaluate"): is_vae,
+    (None, "aggressive"): reads("scheme", "aggressive"),
+    (None, "critic"): has_critic,
+    (None, "flow"): has_flow,
+    (None, "wasserstein"): reads("objective", "wasserstein"),
+    ("wasserstein", "band"): has_flow,
+    ("wasserstein", "centres"): lambda c: has_flow(c) and c.wasserstein.band > 0,
+    ("evaluate", "own_codes"): reads("objective", "dual", "wasserstein"),
     ("size", "encoder"): is_vae,
     ("size", "latent"): is_vae,
-    ("kl", "weight"): lambda c: c.kl.schedule != "linear",
-    ("kl", "start"): lambda c: c.kl.schedule != "constant",
-    ("kl", "warmup_epochs"): lambda c: c.kl.schedule != "constant",
+    ("kl", "weight"): follows("constant"),
+    ("kl", "start"): follows("linear"),
+    ("kl", "end"): follows("linear"),
+    ("kl", "warmup_epochs"): follows("linear"),
+    ("kl", "delay_epochs"): follows("linear"),
+    ("kl", "cycles"): follows("cyclical"),
+    ("kl", "ratio"): follows("cyclical"),
+    ("kl", "span_epochs"): follows("cyclical"),
     ("init", "scale"): lambda c: c.init.scheme == "uniform",
     ("init", "embedding"): lambda c: c.init.scheme == "uniform",
-    ("optim", "patience"): lambda c: c.optim.rule != "milestones",
-    ("optim", "first_decay_epoch"): lambda c: c.optim.rule != "milestones",
-    ("optim", "decays"): lambda c: c.optim.rule != "milestones",
-    ("optim", "milestones"): lambda c: c.optim.rule != "plateau",
+    ("optim", "patience"): decays_by("plateau"),
+    ("optim", "first_decay_epoch"): decays_by("plateau"),
+    ("optim", "decays"): decays_by("plateau"),
+    ("optim", "milestones"): decays_by("milestones"),
 }
 
 

@@ -1,12 +1,14 @@
 """Sentences and latent codes in; how likely the decoder finds the sentences out, in nats.
 
 Shapes: B sentences, T words each, S codes per sentence, Z latent dimensions, E embedding,
-H hidden units, N target words of a batch. Tokens are `<s> w1 .. wn </s>`: the decoder
-reads all but the last and predicts all but the first.
+H hidden units, G gates (4 H), V words; N rows of any kind (the target words of a batch,
+sentences in parallel). Tokens are `<s> w1 .. wn </s>`: the decoder reads all but the last
+and predicts all but the first.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,11 +18,30 @@ from torch import Tensor, nn
 from trainers.vocabulary import cross_entropy, log_likelihoods, times
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A decoder between two words, for each of N sentences in parallel: what it has read, and
+    what stays: the code and what the code adds to every sum before the gates (None: nothing)."""
+
+    hidden_NH: Tensor
+    cell_NH: Tensor
+    latent_NZ: Tensor | None
+    latent_NG: Tensor | None
+
+    def of(self, rows_M: Tensor) -> State:
+        """Of these rows, in this order; a row may be taken more than once."""
+        parts = self.hidden_NH, self.cell_NH, self.latent_NZ, self.latent_NG
+        hidden, cell, latent, gates = (None if it is None else it[rows_M] for it in parts)
+        return State(hidden_NH=hidden, cell_NH=cell, latent_NZ=latent, latent_NG=gates)
+
+
 class LSTMDecoder(nn.Module):
     """One LSTM layer over words, each with the code beside it; c0 = W z, h0 = tanh(c0).
 
     latent = 0 is a plain language model. With `skip` the code also stands beside each
-    output (Dieng et al. 2019): logits = W [dropout(h); z], z not dropped."""
+    output (Dieng et al. 2019): logits = W [dropout(h); z], z not dropped. Without `feed` no
+    code stands beside the words: it enters through the initial state alone, as in Wang and
+    Wang (2019), whose h0 and c0 are the halves of tanh(A z + b); ours stay as above."""
 
     def __init__(
         self,
@@ -31,13 +52,14 @@ class LSTMDecoder(nn.Module):
         latent: int,
         dropout: float,
         skip: bool = False,
+        feed: bool = True,
     ) -> None:
         super().__init__()
         assert not (skip and latent == 0), "a skip connection needs a code"
         self.dropout = dropout
-        self.skip = skip
+        self.skip, self.feed = skip, feed
         self.embed = nn.Embedding(words, embedding)
-        self.lstm = nn.LSTM(embedding + latent, hidden, batch_first=True)
+        self.lstm = nn.LSTM(embedding + latent * feed, hidden, batch_first=True)
         if latent:
             self.trans_linear = nn.Linear(latent, hidden, bias=False)
         self.pred_linear = nn.Linear(hidden + latent * skip, words, bias=False)
@@ -82,7 +104,9 @@ class LSTMDecoder(nn.Module):
         latent_TBZ = latent_BZ.expand(len(words_TB), -1, -1)
         cell_BH = self.trans_linear(latent_BZ)
         start = cell_BH.tanh().unsqueeze(0), cell_BH.unsqueeze(0)
-        hidden_BTH, _ = self.lstm(torch.cat([inputs_TBE, latent_TBZ], 2).transpose(0, 1), start)
+        if self.feed:
+            inputs_TBE = torch.cat([inputs_TBE, latent_TBZ], 2)
+        hidden_BTH, _ = self.lstm(inputs_TBE.transpose(0, 1), start)
         states_TBH = self.drop(hidden_BTH.transpose(0, 1), generator)
         return torch.cat([states_TBH, latent_TBZ], 2) if self.skip else states_TBH
 
@@ -97,28 +121,58 @@ class LSTMDecoder(nn.Module):
         dropout. Words are projected once per sentence and codes once; S times B rows are
         alive, at one position at a time."""
         batch, samples, _ = latent_BSZ.shape
-        latent_NZ = latent_BSZ.flatten(0, 1)
-        embedding = self.embed.embedding_dim
-        from_words_GE, from_latent_GZ = self.lstm.weight_ih_l0.split(
-            [embedding, latent_NZ.shape[1]], 1
-        )
-        words_TBG = F.linear(
-            self.embed(tokens_BT[:, :-1].T),
-            from_words_GE,
-            self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0,
-        )
-        latent_NG = F.linear(latent_NZ, from_latent_GZ)
-        cell_NH = self.trans_linear(latent_NZ)
-        hidden_NH = cell_NH.tanh()
-        ll_N = latent_NZ.new_zeros(batch * samples)
+        words_TBG = self.word_gates(tokens_BT[:, :-1].T)
+        state = self.start(latent_BSZ.flatten(0, 1))
+        hidden_NH, cell_NH = state.hidden_NH, state.cell_NH
+        ll_N = cell_NH.new_zeros(batch * samples)
         for words_BG, targets_B in zip(words_TBG, tokens_BT[:, 1:].T, strict=True):
-            gates_NG = times(hidden_NH, self.lstm.weight_hh_l0).add_(latent_NG)
+            gates_NG = self.state_gates(hidden_NH, state.latent_NG)
             gates_NG.view(batch, samples, -1).add_(words_BG.unsqueeze(1))
             hidden_NH = advance(gates_NG, cell_NH)
-            outputs_NH = torch.cat([hidden_NH, latent_NZ], 1) if self.skip else hidden_NH
+            outputs_NH = self.outputs(hidden_NH, state.latent_NZ)
             targets_N = targets_B.repeat_interleave(samples)
             ll_N += log_likelihoods(outputs_NH, self.pred_linear.weight, targets_N)
         return ll_N.view(batch, samples)
+
+    @torch.no_grad()
+    def start(self, latent_NZ: Tensor | None, rows: int | None = None) -> State:
+        """Before `<s>` is read: a row for each code or, for a language model, `rows` of them."""
+        if latent_NZ is None:
+            zeros_NH = self.lstm.weight_hh_l0.new_zeros(rows, self.lstm.hidden_size)
+            return State(hidden_NH=zeros_NH, cell_NH=zeros_NH, latent_NZ=None, latent_NG=None)
+        from_latent_GZ = self.lstm.weight_ih_l0[:, self.embed.embedding_dim :]
+        cell_NH = self.trans_linear(latent_NZ)
+        return State(
+            hidden_NH=cell_NH.tanh(),
+            cell_NH=cell_NH,
+            latent_NZ=latent_NZ,
+            latent_NG=F.linear(latent_NZ, from_latent_GZ) if self.feed else None,
+        )
+
+    @torch.no_grad()
+    def step(self, words_N: Tensor, state: State) -> tuple[Tensor, State]:
+        """log p of each next word [N, V], nats, after one more word in each row, and the state
+        then. Without dropout; `state` stays as it is, so that one may go on from it twice."""
+        gates_NG = self.state_gates(state.hidden_NH, state.latent_NG)
+        cell_NH = state.cell_NH.clone()
+        hidden_NH = advance(gates_NG.add_(self.word_gates(words_N)), cell_NH)
+        logits_NV = times(self.outputs(hidden_NH, state.latent_NZ), self.pred_linear.weight)
+        return logits_NV.log_softmax(1), replace(state, hidden_NH=hidden_NH, cell_NH=cell_NH)
+
+    def word_gates(self, words: Tensor) -> Tensor:
+        """What words and biases add to the sums before the gates, in the shape of `words`."""
+        from_words_GE = self.lstm.weight_ih_l0[:, : self.embed.embedding_dim]
+        bias_G = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
+        return F.linear(self.embed(words), from_words_GE, bias_G)
+
+    def state_gates(self, hidden_NH: Tensor, latent_NG: Tensor | None) -> Tensor:
+        """What the state and the code add."""
+        gates_NG = times(hidden_NH, self.lstm.weight_hh_l0)
+        return gates_NG if latent_NG is None else gates_NG.add_(latent_NG)
+
+    def outputs(self, hidden_NH: Tensor, latent_NZ: Tensor | None) -> Tensor:
+        """What the output layer reads, without dropout."""
+        return torch.cat([hidden_NH, latent_NZ], 1) if self.skip else hidden_NH
 
 
 def dropout_mask(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
@@ -145,4 +199,8 @@ def tanh(values: Tensor) -> Tensor:
     return (2 * values).sigmoid_().mul_(2).sub_(1)
 
 
-DECODERS = {"lstm": LSTMDecoder, "skip": partial(LSTMDecoder, skip=True)}
+DECODERS = {
+    "initial": partial(LSTMDecoder, feed=False),
+    "lstm": LSTMDecoder,
+    "skip": partial(LSTMDecoder, skip=True),
+}

@@ -20,9 +20,9 @@ class LSTMEncoder(nn.Module):
 
     def __init__(self, *, words: int, embedding: int, hidden: int, pooling: Pooling) -> None:
         super().__init__()
-        self.pooling = pooling
         self.embed = nn.Embedding(words, embedding)
         self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+        self.pooling = pooling
 
     def forward(self, tokens_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         states_BTH, _ = self.lstm(self.embed(tokens_BT))

@@ -1,7 +1,9 @@
 """A validation loss after each epoch in; the next learning rate out, and whether to go back
 to the best weights or to stop.
 
-A rule has state (it remembers losses and decays), which a checkpoint keeps.
+A rule has state (it remembers losses and decays), which a checkpoint keeps. It is told whether
+the objective is `settled`: while its KL weight goes in cycles, one epoch's loss says little of
+the next one's.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Plateau:
         self.optim = optim
         self.lr, self.reference, self.worse, self.decays = optim.lr, 1e4, 0, 0
 
-    def after(self, epoch: int, loss: float) -> Verdict:
+    def after(self, epoch: int, loss: float, *, settled: bool = True) -> Verdict:
+        if not settled:
+            return Verdict(lr=self.lr)
         if loss <= self.reference:
             self.worse, self.reference = 0, loss
             return Verdict(lr=self.lr)
@@ -57,7 +61,7 @@ class Plateau:
 
 
 class Milestones:
-    """Decay after these shares of all epochs, rounded down."""
+    """Decay after these shares of all epochs, rounded down, whatever the losses say."""
 
     def __init__(self, optim: Any) -> None:
         self.optim = optim
@@ -65,7 +69,7 @@ class Milestones:
         # Decimals as they are written: 0.29 * 100 is 28.999... in binary.
         self.milestones = [int(Fraction(str(share)) * optim.epochs) for share in optim.milestones]
 
-    def after(self, epoch: int, loss: float) -> Verdict:
+    def after(self, epoch: int, loss: float, *, settled: bool = True) -> Verdict:
         self.lr *= self.optim.decay ** self.milestones.count(epoch + 1)
         return Verdict(lr=self.lr)
 

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.posteriors import log_normal
+
 Batch = tuple[Tensor, Tensor]
 
 # Sentences times codes that are decoded together: enough rows to keep the processor's
@@ -60,12 +62,16 @@ def importance_log_weights(
 ) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) at each of S codes from q(z|x), [B, S], float64."""
     _, posterior = model.encode(tokens_BT)
-    codes_BSZ = posterior.sample(normal(posterior, samples, generator=generator))
-    sentences = max(1, ROWS[tokens_BT.device.type] // samples)
+    codes_BSZ, log_q_BS = posterior.draw(normal(posterior, samples, generator=generator))
+    log_p_BS = decoded(model, tokens_BT, codes_BSZ)
+    return log_p_BS + log_normal(codes_BSZ.double()) - log_q_BS.double()
+
+
+def decoded(model: Any, tokens_BT: Tensor, codes_BSZ: Tensor) -> Tensor:
+    """log p(x|z) of each sentence under each of its codes, [B, S], float64."""
+    sentences = max(1, ROWS[tokens_BT.device.type] // codes_BSZ.shape[1])
     pieces = zip(tokens_BT.split(sentences), codes_BSZ.split(sentences), strict=True)
-    log_p_BS = torch.cat([model.decoder.log_likelihood(*piece) for piece in pieces])
-    prior_BS = -0.5 * (codes_BSZ.double() ** 2 + math.log(2 * math.pi)).sum(2)
-    return log_p_BS.double() + prior_BS - posterior.log_prob(codes_BSZ).double()
+    return torch.cat([model.decoder.log_likelihood(*piece) for piece in pieces]).double()
 
 
 def importance_log_likelihood(log_weights_BS: Tensor) -> Tensor:
@@ -128,14 +134,14 @@ def posterior_summary(
             )
         ]
     rec_nats, kl_nats = float(torch.cat(rec).double().mean()), float(codes.kl_N.double().mean())
-    gaussians = codes.mean_NZ, codes.logvar_NZ, codes.codes_NZ
+    gaussians = codes.mean_NZ, codes.logvar_NZ, codes.base_NZ
     return {
         "nelbo": rec_nats + kl_nats,
         "rec": rec_nats,
         "kl": kl_nats,
         "mi_batch": mi_batch(*gaussians, codes.sizes),
         "mi_full": mi_full(*gaussians),
-        "au": active_units(codes.mean_NZ, active_threshold),
+        "au": active_units(codes.centre_NZ, active_threshold),
         "cosine": mean_pairwise_cosine([codes.feature_NH]),
         "cosine_batch": mean_pairwise_cosine(codes.feature_NH.split(codes.sizes)),
     }
@@ -145,45 +151,100 @@ def batch_information(model: Any, batches: Sequence[Batch], generator: torch.Gen
     """mi_batch of a split, nats: an encoding pass and nothing else."""
     with evaluating(model):
         codes = encode_split(model, batches, generator)
-    return mi_batch(codes.mean_NZ, codes.logvar_NZ, codes.codes_NZ, codes.sizes)
+    return mi_batch(codes.mean_NZ, codes.logvar_NZ, codes.base_NZ, codes.sizes)
+
+
+def dual_summary(
+    model: Any, batches: Sequence[Batch], samples: int, generator: torch.Generator
+) -> dict[str, float]:
+    """What Fang et al. (2019) report of a split, nats per sentence, from S codes of each: the
+    mean reconstruction, and with their critics KL^ = mean nu(z_q, h) - mean e^nu(z_p, h) + 1,
+    z_q from q(z|x) and z_p from the prior. nll_dual is their sum, kl_dual = KL^, and mi_dual
+    is KL^ less the same of nu(z).
+
+    Any nu makes KL^ at most the KL, so that nll_dual is a lower bound of the negative ELBO,
+    which is itself an upper bound of the NLL: it bounds nothing, and ranks with nothing."""
+    rec, pair, code = [], [], []
+    with evaluating(model):
+        for tokens_BT, _ in batches:
+            feature_BH, posterior = model.encode(tokens_BT)
+            codes_BSZ = posterior.sample(normal(posterior, samples, generator=generator))
+            prior_BSZ = normal(posterior, samples, generator=generator)
+            repeated_BSH = feature_BH.unsqueeze(1).expand(-1, samples, -1)
+            rec.append(-decoded(model, tokens_BT, codes_BSZ).mean(1))
+            under_q = model.critics(codes_BSZ, repeated_BSH)
+            under_p = model.critics(prior_BSZ, repeated_BSH)
+            for kept, q_BS, p_BS in zip((pair, code), under_q, under_p, strict=True):
+                kept.append(q_BS.double().mean(1) - p_BS.double().exp().mean(1) + 1)
+    rec_nats, pair_nats, code_nats = (float(torch.cat(x).mean()) for x in (rec, pair, code))
+    return {
+        "nll_dual": rec_nats + pair_nats,
+        "kl_dual": pair_nats,
+        "mi_dual": pair_nats - code_nats,
+    }
+
+
+def centre_nll(
+    model: Any, batches: Sequence[Batch], samples: int, generator: torch.Generator
+) -> dict[str, float]:
+    """What Wang & Wang (2019) report as NLL of a split, nats per sentence: the reconstruction
+    from the code in the posterior's centre, plus the KL, here of S codes of each sentence.
+
+    No code of q(z|x) need be as good as its centre: this is no bound and ranks with nothing.
+    Their code's importance-weighted NLL averages likelihoods over a batch before the log and
+    scores the prior at the flow's input; it is not copied, importance_nll is right for flows."""
+    values = []
+    with evaluating(model):
+        for tokens_BT, _ in batches:
+            _, posterior = model.encode(tokens_BT)
+            codes_BSZ, log_q_BS = posterior.draw(normal(posterior, samples, generator=generator))
+            kl_B = (log_q_BS.double() - log_normal(codes_BSZ.double())).mean(1)
+            values.append(kl_B - decoded(model, tokens_BT, posterior.centre_BZ.unsqueeze(1))[:, 0])
+    return {"nll_at_centre": float(torch.cat(values).mean())}
+
+
+def features(model: Any, batches: Sequence[Batch]) -> Tensor:
+    """What the posterior reads of each sentence, [N, H], in the split's order, on the CPU."""
+    with evaluating(model):
+        rows = [model.encode(tokens_BT)[0] for tokens_BT, _ in batches]
+    return in_split_order(batches, rows)
+
+
+def base_means(model: Any, batches: Iterable[Tensor]) -> Tensor:
+    """The mean of each sentence's posterior in its base, [N, Z]."""
+    with evaluating(model):
+        return torch.cat([model.encode(tokens_BT)[1].base.mean_BZ for tokens_BT in batches])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codes:
-    """A split as its encoder sees it, in the batches' order."""
+    """A split as its encoder sees it, in the batches' order. Mean, log-variance and `base_NZ`
+    are of the posterior's base and a draw from it, `codes_NZ` the draw's image."""
 
     feature_NH: Tensor
+    centre_NZ: Tensor
     mean_NZ: Tensor
     logvar_NZ: Tensor
+    base_NZ: Tensor
     codes_NZ: Tensor
     kl_N: Tensor
     sizes: list[int]
 
 
 def encode_split(model: Any, batches: Iterable[Batch], generator: torch.Generator) -> Codes:
-    """Each sentence's feature, posterior, one code from it and its KL to the prior."""
+    """Each sentence's feature, posterior, one code from it and its KL to the prior, nats,
+    float64: near collapse it is far smaller than its terms."""
     rows = []
     for tokens_BT, _ in batches:
         feature_BH, posterior = model.encode(tokens_BT)
-        codes_BZ = posterior.sample(normal(posterior, generator=generator))
-        rows.append((feature_BH, posterior.mean_BZ, posterior.logvar_BZ, codes_BZ, kl(posterior)))
-    feature_NH, mean_NZ, logvar_NZ, codes_NZ, kl_N = map(torch.cat, zip(*rows, strict=True))
-    return Codes(
-        feature_NH=feature_NH,
-        mean_NZ=mean_NZ,
-        logvar_NZ=logvar_NZ,
-        codes_NZ=codes_NZ,
-        kl_N=kl_N,
-        sizes=[len(row[0]) for row in rows],
-    )
-
-
-def kl(posterior: Any) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) of each sentence [B], nats, float64: 1/2 sum_z
-    (mean^2 + (exp(logvar) - 1 - logvar)). Near collapse the bracket is far smaller than its
-    terms; in float32, which is all that training needs, the sum may come out below 0."""
-    mean_BZ, logvar_BZ = posterior.mean_BZ.double(), posterior.logvar_BZ.double()
-    return 0.5 * (mean_BZ**2 + (logvar_BZ.expm1() - logvar_BZ)).sum(1)
+        noise_BZ = normal(posterior, generator=generator)
+        base, kl_B = posterior.base, posterior.double().kl(noise_BZ.double())
+        codes = base.sample(noise_BZ), posterior.sample(noise_BZ)
+        rows.append((feature_BH, posterior.centre_BZ, base.mean_BZ, base.logvar_BZ, *codes, kl_B))
+    columns = map(torch.cat, zip(*rows, strict=True))
+    names = ("feature_NH", "centre_NZ", "mean_NZ", "logvar_NZ", "base_NZ", "codes_NZ", "kl_N")
+    sizes = [len(row[0]) for row in rows]
+    return Codes(**dict(zip(names, columns, strict=True)), sizes=sizes)
 
 
 def mi_batch(mean_NZ: Tensor, logvar_NZ: Tensor, codes_NZ: Tensor, sizes: Sequence[int]) -> float:
@@ -223,7 +284,8 @@ def log_aggregate(mean_NZ: Tensor, logvar_NZ: Tensor, codes_MZ: Tensor) -> Tenso
 
 def active_units(mean_NZ: Tensor, threshold: float = 0.01) -> float:
     """How many latent dimensions have a posterior mean that varies over sentences: unbiased
-    variance >= threshold (Burda et al. 2016). Not a number for fewer than two sentences."""
+    variance >= threshold (Burda et al. 2016). Under a flow, whose mean has no closed form, it
+    is the image of its base's mean. Not a number for fewer than two sentences."""
     if len(mean_NZ) < 2:
         return math.nan
     return float((mean_NZ.double().var(0) >= threshold).sum())
@@ -245,14 +307,14 @@ def mean_pairwise_cosine(groups: Iterable[Tensor]) -> float:
 
 def normal(posterior: Any, *samples: int, generator: torch.Generator) -> Tensor:
     """Standard normal draws for a posterior over B sentences: [B, Z] or [B, S, Z]."""
-    batch, size = posterior.mean_BZ.shape
-    shape = (batch, *samples, size)
-    return torch.randn(shape, generator=generator, device=posterior.mean_BZ.device)
+    centre_BZ = posterior.centre_BZ
+    batch, size = centre_BZ.shape
+    return torch.randn((batch, *samples, size), generator=generator, device=centre_BZ.device)
 
 
 def in_split_order(batches: Sequence[Batch], values: Sequence[Tensor]) -> Tensor:
-    """Values per sentence, batch by batch in; by place in the split out, float64, on the
-    CPU."""
+    """Values or rows per sentence, batch by batch in; by place in the split out, float64, on
+    the CPU."""
     values_N = torch.cat(list(values)).double().cpu()
     places_N = torch.cat([index_B for _, index_B in batches]).cpu()
     return torch.empty_like(values_N).index_copy_(0, places_N, values_N)

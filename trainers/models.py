@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import init
 
 from trainers.config import Init, TextVaeConfig
+from trainers.critics import Critics
 from trainers.decoders import DECODERS
 from trainers.encoders import LSTMEncoder
 from trainers.parts import find
 from trainers.pooling import POOLINGS
-from trainers.posteriors import POSTERIORS, Gaussian
+from trainers.posteriors import POSTERIORS, BatchNorm, PlanarMap
 from trainers.streams import seed_of, stream
+
+# Their scale is part of what they are: they start by themselves under every scheme.
+START_BY_THEMSELVES = (BatchNorm, PlanarMap)
 
 
 class SequenceVAE(nn.Module):
-    """Encoder and posterior are one half, the decoder the other: each has its optimiser."""
+    """Encoder and posterior are one half, the decoder the other: each has its optimiser, and
+    so have the critics, where there are any, which stand beside the model."""
 
-    def __init__(self, *, encoder: nn.Module, posterior: nn.Module, decoder: nn.Module) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        posterior: nn.Module,
+        decoder: nn.Module,
+        critics: Critics | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.posterior, self.decoder = encoder, posterior, decoder
+        self.critics = critics
 
-    def encode(self, tokens_BT: Tensor, mask_BT: Tensor | None = None) -> tuple[Tensor, Gaussian]:
-        """The feature that the posterior reads [B, H], and the posterior."""
+    def encode(self, tokens_BT: Tensor, mask_BT: Tensor | None = None) -> tuple[Tensor, Any]:
+        """The feature that the posterior reads [B, H], and the posterior (see posteriors)."""
         feature_BH = self.encoder(tokens_BT, mask_BT)
         return feature_BH, self.posterior(feature_BH)
 
     def halves(self) -> dict[str, list[nn.Parameter]]:
         inference = [*self.encoder.parameters(), *self.posterior.parameters()]
-        return {"encoder": inference, "decoder": list(self.decoder.parameters())}
+        halves = {"encoder": inference, "decoder": list(self.decoder.parameters())}
+        if self.critics is not None:
+            halves["critic"] = list(self.critics.parameters())
+        return halves
 
 
 class LanguageModel(nn.Module):
@@ -62,10 +79,24 @@ def build_model(config: TextVaeConfig, words: int) -> SequenceVAE | LanguageMode
             words=words,
             embedding=size.embedding,
             hidden=size.encoder,
-            pooling=find(POOLINGS, config.pooling),
+            pooling=pooling(find(POOLINGS, config.pooling), size.encoder),
         )
-        posterior = find(POSTERIORS, config.posterior)(features=size.encoder, latent=latent)
-    return SequenceVAE(encoder=encoder, posterior=posterior, decoder=decoder)
+        head = find(POSTERIORS, config.posterior)
+        posterior = head(features=size.encoder, latent=latent, config=config)
+        critics = None
+        if config.objective == "dual":
+            critics = Critics(
+                latent=latent,
+                features=size.encoder,
+                hidden=config.critic.hidden,
+                of=config.critic.of,
+            )
+    return SequenceVAE(encoder=encoder, posterior=posterior, decoder=decoder, critics=critics)
+
+
+def pooling(part: Callable, hidden: int) -> Callable:
+    """A function is a pooling; a class makes one, with weights for so many units."""
+    return part(hidden=hidden) if isinstance(part, type) else part
 
 
 @torch.no_grad()
@@ -74,7 +105,8 @@ def initialise(model: nn.Module, settings: Init, seed: int) -> None:
     so that one part more moves no other part's weights. On the CPU, for one result on
     every device."""
     for name, module in leaves(model):
-        if settings.scheme == "default":
+        by_itself = isinstance(module, START_BY_THEMSELVES) or name.startswith("critics.")
+        if settings.scheme == "default" or by_itself:
             with torch.random.fork_rng(devices=[]):
                 torch.random.default_generator.manual_seed(seed_of(seed, "init", name))
                 module.reset_parameters()

@@ -7,7 +7,8 @@ None says that no position is padding.
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def last(states_BTH: Tensor, mask_BT: Tensor | None) -> Tensor:
@@ -40,4 +41,27 @@ def absolute(states_BTH: Tensor, mask_BT: Tensor | None) -> Tensor:
     return states_BTH.gather(1, size_BTH.argmax(1, keepdim=True)).squeeze(1)
 
 
-POOLINGS = {"abs": absolute, "avg": average, "last": last, "max": maximum}
+class SelfAttention(nn.Module):
+    """Sum of the states, each weighted by softmax_t(v . tanh(W h_t + b)) (Yang et al. 2016,
+    equations 5 to 7, with as many attention units as states; the paper does not give its
+    size). The only pooling with weights of its own."""
+
+    def __init__(self, *, hidden: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden, hidden)
+        self.context = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, states_BTH: Tensor, mask_BT: Tensor | None) -> Tensor:
+        scores_BT1 = self.context(torch.tanh(self.project(states_BTH)))
+        if mask_BT is not None:
+            scores_BT1 = scores_BT1.masked_fill(~mask_BT.unsqueeze(2), float("-inf"))
+        return (scores_BT1.softmax(1) * states_BTH).sum(1)
+
+
+POOLINGS = {
+    "abs": absolute,
+    "attention": SelfAttention,
+    "avg": average,
+    "last": last,
+    "max": maximum,
+}

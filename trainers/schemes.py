@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainers.objectives import Loss
+from trainers.streams import Streams
 from trainers.updates import Updates
 
 LossOf = Callable[[Tensor], Loss]
@@ -24,8 +25,8 @@ class Joint:
 
     checks_per_epoch = 0
 
-    def __init__(self, config: Any, updates: Updates, generator: torch.Generator) -> None:
-        self.updates = updates
+    def __init__(self, config: Any, updates: Updates, streams: Streams) -> None:
+        self.config, self.updates, self.streams = config, updates, streams
 
     def step(self, tokens_BT: Tensor, batches: Sequence[Tensor], loss_of: LossOf) -> Loss:
         loss = loss_of(tokens_BT)
@@ -42,6 +43,23 @@ class Joint:
         assert not state, state
 
 
+class Adversarial(Joint):
+    """Fang et al. (2019, algorithm 1): before each update of the whole model, `steps` updates
+    of its critics on the batch's own codes and as many from the prior, drawn anew each time.
+
+    The two critics share no weight and are moved by one update, where their code makes two."""
+
+    def step(self, tokens_BT: Tensor, batches: Sequence[Tensor], loss_of: LossOf) -> Loss:
+        model, noise = self.updates.model, self.streams["critic"]
+        with torch.no_grad():
+            feature_BH, posterior = model.encode(tokens_BT)
+            codes_BZ = posterior.sample(normal_like(posterior.centre_BZ, noise))
+        for _ in range(self.config.critic.steps):
+            prior_BZ = normal_like(codes_BZ, noise)
+            self.updates.step(model.critics.loss(codes_BZ, prior_BZ, feature_BH), "critic")
+        return super().step(tokens_BT, batches, loss_of)
+
+
 class Aggressive:
     """He et al. (2019): before each update of the decoder, updates of the encoder on random
     batches until its loss per word, looked at every `window` of them, no longer falls or
@@ -51,8 +69,8 @@ class Aggressive:
     As in their code the inner loop starts on the batch of the outer step, the first look
     has nothing to compare with, and `inner` = 100 allows 99 updates."""
 
-    def __init__(self, config: Any, updates: Updates, generator: torch.Generator) -> None:
-        self.config, self.updates, self.generator = config.aggressive, updates, generator
+    def __init__(self, config: Any, updates: Updates, streams: Streams) -> None:
+        self.config, self.updates, self.generator = config.aggressive, updates, streams["inner"]
         self.active, self.information, self.checks = True, 0.0, 0
         self.batches = math.inf  # Of an epoch; the first step says how many.
 
@@ -110,4 +128,8 @@ class Aggressive:
         self.information = state["information"]
 
 
-SCHEMES = {"aggressive": Aggressive, "joint": Joint}
+def normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(values.shape, generator=generator, device=values.device)
+
+
+SCHEMES = {"adversarial": Adversarial, "aggressive": Aggressive, "joint": Joint}

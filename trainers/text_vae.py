@@ -18,23 +18,18 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from trainers import checkpoint
 from trainers.config import EVALUATION, effective, typed
-from trainers.metrics import (
-    exact_nll,
-    importance_nll,
-    mean_and_error,
-    monte_carlo_error,
-    perplexity,
-    posterior_summary,
-)
-from trainers.training import Training, defined
+from trainers.evaluation import evaluate
+from trainers.training import Training
 
 log = logging.getLogger(__name__)
+
+
+class NothingToScore(Exception):
+    """The run is to be scored and not trained, and what is to be scored is not there."""
 
 
 def train(config: Mapping[str, Any], run: Any) -> Iterator[dict[str, float]]:
@@ -51,6 +46,8 @@ def train(config: Mapping[str, Any], run: Any) -> Iterator[dict[str, float]]:
     elif state is not None:
         places = folder, state["device"], training.device
         log.warning("the checkpoint in %s was made on %s; training starts over on %s", *places)
+    if getattr(run, "score_only", False) and not training.finished:
+        raise NothingToScore(f"no finished training is kept in {folder}")
     while not training.finished:
         measurement = training.epoch_of_updates()
         # Handed over before its checkpoint is written: a killed trial may repeat a
@@ -78,60 +75,3 @@ def digest(config: Mapping[str, Any], seed: int) -> str:
     """Of all that training depends on: evaluation may change, and its checkpoint still does."""
     training = {key: value for key, value in config.items() if key not in EVALUATION}
     return hashlib.sha256(json.dumps([training, seed], sort_keys=True).encode()).hexdigest()
-
-
-def evaluate(training: Training, run: Any) -> dict[str, float]:
-    """The test split under the best weights, and a file of its sentences one by one, in the
-    corpus's order: `nll`, and where they are known `ess` and `floor`. What is made of the
-    NLL says of which: `iw` is estimated, `exact` is not."""
-    text, kind = training.data.text, "exact" if training.exact else "iw"
-    scores, nll_N, ess_N = score(training)
-    kept = {"nll": nll_N} if ess_N is None else {"nll": nll_N, "ess": ess_N}
-    scores |= {
-        f"ppl_{kind}": perplexity(float(nll_N.sum()), text.targets("test")),
-        "sentences": len(text.test),
-        "targets": text.targets("test"),
-        "nll_unigram": float(np.mean(text.unigram_nats)),
-    }
-    if text.floor_nats is not None:
-        kept["floor"] = torch.as_tensor(text.floor_nats)
-        above, error = mean_and_error(nll_N - kept["floor"])
-        scores |= {
-            "nll_floor": float(kept["floor"].mean()),
-            f"nll_{kind}_above_floor": above,
-            f"nll_{kind}_above_floor_se": error,
-        }
-    artifacts = run.folder / "artifacts"
-    artifacts.mkdir(parents=True, exist_ok=True)
-    np.savez(artifacts / "test_sentences.npz", **{name: it.numpy() for name, it in kept.items()})
-    return defined({f"test/{name}": float(score) for name, score in scores.items()})
-
-
-def score(training: Training) -> tuple[dict[str, float], Tensor, Tensor | None]:
-    """Scores of the test split, and per sentence the NLL (exact for a language model, else
-    estimated with importance samples) and the effective number of those samples.
-
-    nll_iw has two errors: nll_iw_se is the NLL's spread over sentences / sqrt N (another
-    test split), nll_iw_mc_se the estimator's own (other samples, the same sentences)."""
-    model, test, settings = training.model, training.data.test, training.config.evaluate
-    if training.exact:
-        nll_N = exact_nll(model, test)
-        return {"nll_exact": float(nll_N.mean())}, nll_N, None
-    summary = posterior_summary(
-        model,
-        test,
-        training.streams.apart("test", "posterior"),
-        active_threshold=settings.active_threshold,
-    )
-    estimate = importance_nll(
-        model, test, settings.samples, training.streams.apart("test", "importance")
-    )
-    nll, error = mean_and_error(estimate.nll_N)
-    scores = summary | {
-        "nll_iw": nll,
-        "nll_iw_se": error,
-        "nll_iw_mc_se": monte_carlo_error(estimate.ess_N, settings.samples),
-        "iw_ess": float(estimate.ess_N.mean()),
-        "iw_ess_min": float(estimate.ess_N.min()),
-    }
-    return scores, estimate.nll_N, estimate.ess_N

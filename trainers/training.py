@@ -14,19 +14,23 @@ from torch import Tensor
 from trainers.config import TextVaeConfig
 from trainers.kl_schedules import KL_SCHEDULES
 from trainers.lr_rules import LR_RULES
-from trainers.metrics import batch_information, exact_nll, posterior_summary
+from trainers.metrics import base_means, batch_information, exact_nll, posterior_summary
 from trainers.models import LanguageModel, build_model, initialise
 from trainers.objectives import OBJECTIVES, likelihood
 from trainers.parts import find
 from trainers.schemes import SCHEMES
-from trainers.streams import Streams
+from trainers.streams import Streams, seed_of
 from trainers.text import Text, load_text, same_length_batches
 from trainers.updates import Updates
 
 Batch = tuple[Tensor, Tensor]  # Tokens [B, T]; the sentences' places in their split [B].
 
-# A loss that is not finite is looked for every so many outer steps: on a GPU, to look is to wait.
-STEPS_BETWEEN_LOOKS = 25
+# A loss that is not finite is looked for after so many outer steps. On a GPU to look is to
+# wait, so that there the update at which it happened is known to so many steps only.
+STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 25}
+
+# Sentences of the training split to which the centres of a flow's penalty are fitted.
+SENTENCES_FOR_CENTRES = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,14 @@ class Training:
         self.exact = isinstance(self.model, LanguageModel)
         self.streams = Streams(run.seed, run.device)
         optim = config.optim
-        self.updates = Updates(self.model, algorithm=optim.algorithm, lr=optim.lr, clip=optim.clip)
-        self.scheme = find(SCHEMES, config.scheme)(config, self.updates, self.streams["inner"])
+        self.updates = Updates(
+            self.model,
+            algorithm=optim.algorithm,
+            lr=optim.lr,
+            clip=optim.clip,
+            critic_lr=config.critic.lr,
+        )
+        self.scheme = find(SCHEMES, config.scheme)(config, self.updates, self.streams)
         self.rule = find(LR_RULES, optim.rule)(optim)
         self.schedule = find(KL_SCHEDULES, config.kl.schedule).configured(
             config.kl, len(self.data.text.train) / optim.batch
@@ -74,7 +84,7 @@ class Training:
             likelihood if self.exact else find(OBJECTIVES, config.objective),
             self.model,
             streams=self.streams,
-            word_dropout=config.word_dropout,
+            config=config,
         )
         self.epoch, self.finished = 0, False
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "valid": {}, "weights": None}
@@ -87,6 +97,7 @@ class Training:
         if not math.isfinite(loss):
             return measurement
         if not self.exact:
+            self.fit_centres()
             measurement["kl/weight"] = self.schedule.weight(self.updates.outer_steps - 1)
         valid = self.validate()
         if math.isfinite(self.loss(valid)):
@@ -99,6 +110,7 @@ class Training:
         batches = self.data.train
         order = torch.randperm(len(batches), generator=self.streams.apart("order", self.epoch))
         total = torch.zeros((), dtype=torch.float64, device=batches[0].device)
+        looks = STEPS_BETWEEN_LOOKS.get(self.device, 1)
         self.model.train()
         for step, place in enumerate(order.tolist(), 1):
             weight = self.schedule.weight(self.updates.outer_steps)
@@ -106,7 +118,7 @@ class Training:
             loss = self.scheme.step(batches[place], batches, loss_of)
             total += loss.mean.detach() * len(batches[place])
             due = self.check_is_due(step)
-            if (due or step % STEPS_BETWEEN_LOOKS == 0) and not math.isfinite(total):
+            if (due or step % looks == 0) and not math.isfinite(total):
                 return math.nan
             if due:
                 self.scheme.check(self.information(step))
@@ -120,6 +132,16 @@ class Training:
     def information(self, step: int) -> float:
         generator = self.streams.apart("information", self.epoch, step)
         return batch_information(self.model, self.data.valid, generator)
+
+    def fit_centres(self) -> None:
+        """The centres of the codes, where the posterior wants to know them."""
+        head = self.model.posterior
+        if not getattr(head, "wants_centres", False):
+            return
+        batches = self.data.train
+        every = max(1, len(batches) * self.config.optim.batch // SENTENCES_FOR_CENTRES)
+        means_NZ = base_means(self.model, batches[::every])
+        head.fit_centres(means_NZ, seed_of(self.streams.seed, "centres", self.epoch))
 
     def validate(self) -> dict[str, float]:
         """What the model is worth on the validation split, at a KL weight of 1."""
@@ -136,7 +158,8 @@ class Training:
         if loss < self.best["loss"]:
             weights = {name: it.clone() for name, it in self.model.state_dict().items()}
             self.best = {"loss": loss, "epoch": self.epoch, "valid": valid, "weights": weights}
-        verdict = self.rule.after(self.epoch - 1, loss)
+        settled = self.updates.outer_steps >= getattr(self.schedule, "settled_after", 0)
+        verdict = self.rule.after(self.epoch - 1, loss, settled=settled)
         if verdict.reload_best:
             self.model.load_state_dict(self.best["weights"])
             self.updates.renew(verdict.lr)

@@ -21,23 +21,36 @@ ALGORITHMS = {
 
 
 class Updates:
-    """An optimiser for each half of the model, and the count of updates by kind, which is
-    a trial's cost. They have state, which a checkpoint keeps."""
+    """An optimiser for each half of the model and one for its critics, and the count of
+    updates by kind, which is a trial's cost. They have state, which a checkpoint keeps.
 
-    def __init__(self, model: nn.Module, *, algorithm: str, lr: float, clip: float) -> None:
-        self.model, self.algorithm, self.clip = model, algorithm, clip
-        self.parameters = list(model.parameters())
+    Critics are moved by Adam at `critic_lr`, which no rule changes, and are not clipped."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        algorithm: str,
+        lr: float,
+        clip: float,
+        critic_lr: float | None = None,
+    ) -> None:
+        self.model, self.algorithm, self.clip, self.critic_lr = model, algorithm, clip, critic_lr
         self.counts = dict.fromkeys(KINDS, 0)
         self.renew(lr)
 
     def renew(self, lr: float) -> None:
         """New optimisers, which remember nothing."""
-        make = ALGORITHMS[self.algorithm]
-        self.optimisers = {half: make(own, lr=lr) for half, own in self.model.halves().items()}
+        make, halves = ALGORITHMS[self.algorithm], self.model.halves()
+        self.critics = halves.pop("critic", [])
+        self.parameters = [parameter for own in halves.values() for parameter in own]
+        self.optimisers = {half: make(own, lr=lr) for half, own in halves.items()}
+        if self.critics:
+            self.optimisers["critic"] = ALGORITHMS["adam"](self.critics, lr=self.critic_lr)
 
     def set_lr(self, lr: float) -> None:
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
+        for half, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups if half != "critic" else ():
                 group["lr"] = lr
 
     def step(self, loss: Tensor, kind: str) -> None:
@@ -45,12 +58,14 @@ class Updates:
 
         The gradient is taken and clipped over the whole model, also when one half moves:
         the other half's gradient scales the step (He et al. 2019)."""
-        for parameter in self.parameters:
+        for parameter in (*self.parameters, *self.critics):
             parameter.grad = None
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        for optimiser in self.optimisers.values() if kind == "joint" else [self.optimisers[kind]]:
-            optimiser.step()
+        if kind != "critic":
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        for half in ("encoder", "decoder") if kind == "joint" else (kind,):
+            if half in self.optimisers:  # A language model has no encoder.
+                self.optimisers[half].step()
         self.counts[kind] += 1
 
     @property

@@ -34,7 +34,9 @@ def sync(opened: Opened) -> None:
     plan = run.look(sweep, place)
     place.folder.prepare()
     courier = run.courier(sweep, plan, place, again=True)
-    run.publish(sweep, run.tables(sweep, plan, place), place, courier)
+    tables, claims = run.tables(sweep, plan, place), run.claims(sweep, plan)
+    run.publish(sweep, tables, claims, place, courier)
+    courier.publish_figures(run.drawn(sweep, run.figures(sweep, plan, place), place))
     if courier.close(timeout=600):
         click.echo(undelivered(courier), err=True)
         sys.exit(UNFIT)

@@ -2,7 +2,8 @@
 that turns errors into exit codes.
 
 0 every cell filled · 1 some trials failed · 2 usage or sweep file · 3 environment not fit ·
-6 a record is corrupt · 75 stopped, resumable · 130 stopped at once
+4 a claim refuted under claims --check · 6 a record is corrupt ·
+75 stopped, resumable · 130 stopped at once
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sweeper import __version__
 from sweeper.errors import EnvironmentFault, SweeperError
 from sweeper.spec.sweep import Sweep
 
-FAILED, UNFIT, STOPPED, STOPPED_AT_ONCE = 1, 3, 75, 130
+FAILED, UNFIT, REFUTED, STOPPED, STOPPED_AT_ONCE = 1, 3, 4, 75, 130
 
 
 class Verbs(click.Group):

@@ -1,14 +1,17 @@
-"""Verbs about what came of a sweep: table."""
+"""Verbs about what came of a sweep: table, figure, claims."""
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from sweeper.cli.frame import Opened, main, sweep_options
-from sweeper.cli.words import show
+from sweeper.cli.frame import REFUTED, Opened, json_option, main, sweep_options
+from sweeper.cli.words import show, shown
 from sweeper.errors import SpecError, unknown
 
 FORMATS = ("terminal", "md", "tex", "csv", "json")
+PICTURES = ("png", "pdf")
 
 
 @main.command("table")
@@ -29,3 +32,56 @@ def show_table(opened: Opened, name: str | None, style: str, source: str) -> Non
         raise SpecError(f"{sweep.source}: {unknown('table', name, sweep.tables)}")
     plan = run.look(sweep, opened.place, source=source)
     show(run.tables(sweep, plan, opened.place, [name] if name else ()), style)
+
+
+@main.command("figure")
+@click.option(
+    "--format",
+    "styles",
+    multiple=True,
+    type=click.Choice(PICTURES),
+    help="By default what the file says under write.",
+)
+@sweep_options
+@click.argument("name", required=False)
+def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> None:
+    """Draw the figures, or the one called NAME, from what is there; say where they are."""
+    from sweeper import run
+
+    sweep, place = opened.sweep, opened.place
+    if not sweep.figures:
+        raise SpecError(f"{sweep.source}: there are no figures in it")
+    if name is not None and name not in sweep.figures:
+        raise SpecError(f"{sweep.source}: {unknown('figure', name, sweep.figures)}")
+    plan = run.look(sweep, place)
+    figures = run.figures(sweep, plan, place, [name] if name else ())
+    for path in run.drawn(sweep, figures, place, styles):
+        click.echo(shown(path))
+
+
+@main.command("claims")
+@click.option("--check", is_flag=True, help=f"End with {REFUTED} where a claim is refuted.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(("terminal", "md")),
+    default="terminal",
+    show_default=True,
+)
+@json_option
+@sweep_options
+@click.argument("name", required=False)
+def show_claims(opened: Opened, name: str | None, style: str, as_json: bool, check: bool) -> None:
+    """What the records say of the claims, or of the one called NAME."""
+    from sweeper import run
+    from sweeper.render.claims import CLAIM_RENDERERS
+
+    sweep = opened.sweep
+    if not sweep.claims:
+        raise SpecError(f"{sweep.source}: there are no claims in it")
+    if name is not None and name not in sweep.claims:
+        raise SpecError(f"{sweep.source}: {unknown('claim', name, sweep.claims)}")
+    claims = run.claims(sweep, run.look(sweep, opened.place), [name] if name else ())
+    click.echo(CLAIM_RENDERERS["json" if as_json else style](claims), nl=False)
+    if check and "refuted" in claims.counts:
+        sys.exit(REFUTED)

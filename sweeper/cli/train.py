@@ -1,4 +1,4 @@
-"""Verbs about trials: run, plan, status."""
+"""Verbs about trials: run, eval, plan, status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -22,8 +22,11 @@ from sweeper.cli.frame import (
     main,
     sweep_options,
 )
-from sweeper.cli.words import complain, show, shown, summary, undelivered
-from sweeper.plan import RETRIABLE
+from sweeper.cli.words import complain, listed, merged, show, shown, summary, undelivered
+from sweeper.merges import merges
+from sweeper.plan import RETRIABLE, Plan
+from sweeper.record import Record
+from sweeper.render.claims import counted
 from sweeper.spec.sweep import Sweep
 from sweeper.trial import Trial
 
@@ -34,7 +37,7 @@ from sweeper.trial import Trial
 @click.option("--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too.")
 @sweep_options
 def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]) -> None:
-    """Train what is missing, print and write the tables."""
+    """Train what is missing, print and write the tables, draw the figures."""
     from sweeper import run
 
     sweep, place = opened.sweep, opened.place
@@ -43,15 +46,26 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
     # Finding out what the machine has loads Ray: not where there is nothing to do.
     machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
+    for line in merged(merges(sweep, plan.trials)):
+        click.echo(line, err=True)
     run.clear(plan, place)
     courier = run.courier(sweep, plan, place)
-    stopped = machine is not None and train_visibly(sweep, plan, place, machine, courier.notice)
+    stopped = machine is not None and train_visibly(
+        sweep, plan, plan.todo, place, machine, lambda trial, record: courier.notice(trial)
+    )
     plan = run.look_again(sweep, plan.trials, place)
     tables = run.tables(sweep, plan, place)
-    run.publish(sweep, tables, place, courier)
-    filled = all(table.filled for table in tables)
+    claims = run.claims(sweep, plan)
+    run.publish(sweep, tables, claims, place, courier)
     show(tables, "terminal")
-    click.echo(f"tables are in {shown(place.tables(sweep))}", err=True)
+    if claims.verdicts:
+        click.echo(f"claims: {counted(claims)}; sweeper claims {sweep.source} says why")
+    figures = run.figures(sweep, plan, place)
+    courier.publish_figures(run.drawn(sweep, figures, place))
+    filled = all(it.filled for it in (*tables, *figures))
+    there = {"tables": tables, "figures": figures, "claims": claims.verdicts}
+    what = " and ".join(name for name, some in there.items() if some)
+    click.echo(f"{what} are in {shown(place.tables(sweep))}", err=True)
     if courier.close(state="KILLED" if stopped else "FINISHED" if filled else "FAILED"):
         click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
     if stopped:
@@ -62,8 +76,66 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
         sys.exit(FAILED)
 
 
+@main.command("eval")
+@click.option("--dispatch", "by", default="ray", show_default=True, help="ray, or inline.")
+@click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
+@sweep_options
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+def evaluate_sweep(opened: Opened, by: str, slots: int | None, ids: tuple[str, ...]) -> None:
+    """Score what is trained as FILE says (and --set evaluate...), and print the tables.
+
+    Nothing is trained. An ID, or the beginning of one, names a trial; without, it is all of
+    them. What cannot be scored leaves no record, and the next `run` does it."""
+    from sweeper import run
+    from sweeper.live import title
+    from sweeper.plan import named
+
+    sweep, place = opened.sweep, opened.place
+    plan = run.look(sweep, place)
+    chosen = {trial.id for trial in (named(plan.trials, ids) if ids else plan.trials)}
+    todo = [trial for trial in plan.to_score if trial.id in chosen]
+    untrained = [trial for trial in plan.untrained if trial.id in chosen]
+    click.echo(f"{sweep.name} · {sweep.profile}: {len(todo)} to score", err=True)
+    lost: list[tuple[Trial, Record]] = []
+    stopped = False
+    if todo:
+        place.folder.prepare()
+        machine = run.Machine.for_(sweep, by, slots)
+        courier = run.courier(sweep, plan, place)
+
+        def ended(trial: Trial, record: Record) -> None:
+            if record.state == "done":
+                courier.notice(trial)
+            else:
+                lost.append((trial, record))
+
+        stopped = train_visibly(sweep, plan, todo, place, machine, ended, score_only=True)
+        if courier.close(state="KILLED" if stopped else "FAILED" if lost else "FINISHED"):
+            click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
+        plan = run.look_again(sweep, plan.trials, place)
+    show(run.tables(sweep, plan, place), "terminal")
+    for trial, record in lost:
+        log = shown(place.folder.path(trial.id) / "log.txt")
+        click.echo(f"not scored: {title(trial)}: {record.error} ({log})", err=True)
+    if untrained:
+        names = listed([title(trial) for trial in untrained])
+        click.echo(f"not trained yet: {names}; sweeper run {sweep.source} trains them", err=True)
+    if stopped:
+        click.echo("stopped; the same line again does what is left", err=True)
+        sys.exit(STOPPED)
+    if lost or (ids and untrained):
+        sys.exit(FAILED)
+
+
 def train_visibly(
-    sweep: Sweep, plan: Any, place: Any, machine: Any, on_end: Callable[[Trial], None]
+    sweep: Sweep,
+    plan: Plan,
+    todo: Sequence[Trial],
+    place: Any,
+    machine: Any,
+    on_end: Callable[[Trial, Record], None],
+    *,
+    score_only: bool = False,
 ) -> bool:
     """Run what is left under a live view (a line a trial where there is no terminal);
     whether it was stopped by a signal."""
@@ -71,24 +143,24 @@ def train_visibly(
 
     from sweeper import live, run
 
-    todo = plan.todo
     console = Console(file=sys.stderr)  # This one, also while a trial has its own for a log.
     watch = live.Watch(
         plan=plan,
+        trials=todo,
         folder=place.folder,
         slots=machine.slots,
         tables=lambda now: run.tables(sweep, now, place, list(sweep.tables)[:1]),
     )
 
-    def told(record: Any) -> None:
-        trial = watch.todo[record.trial_id]
+    def told(record: Record) -> None:
+        trial = watch.todo[record.key]
         watch.notice(record)
-        on_end(trial)
+        on_end(trial, record)
         if not console.is_terminal:
             click.echo(live.line(record, trial, len(watch.records), len(todo)), err=True)
 
     with stopping() as stop, live.view(watch, console) if console.is_terminal else nullcontext():
-        run.train(todo, place, machine, told, stop)
+        run.train(todo, place, machine, told, stop, score_only=score_only)
     return stop.is_set()
 
 
@@ -121,13 +193,17 @@ def plan_sweep(opened: Opened, as_json: bool) -> None:
     from sweeper import run
 
     plan = run.look(opened.sweep, opened.place)
+    same = merges(opened.sweep, plan.trials)
     if as_json:
-        click.echo(json.dumps(plan.as_json(), indent=1))
+        said = plan.as_json() | {"merged": [merge.as_json() for merge in same]}
+        click.echo(json.dumps(said, indent=1))
         return
     for trial in plan.trials:
         labels = "  ".join(f"{axis}={label}" for axis, label in trial.labels.items())
-        click.echo(f"{trial.id}  {plan.states[trial.id]:<9}{labels}")
+        click.echo(f"{trial.id}  {plan.states[trial.key]:<9}{labels}")
     click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
+    for line in merged(same):
+        click.echo(line)
 
 
 @main.command("status")
@@ -140,10 +216,10 @@ def show_status(opened: Opened, as_json: bool) -> None:
     plan = run.look(opened.sweep, opened.place)
     folder = opened.place.folder
     running = []
-    for trial in plan.trials:
-        if plan.states[trial.id] == "running":
-            history = folder.history(trial.id)
-            running.append((trial, history[-1].cost if history else 0.0))
+    distinct = {trial.id: trial for trial in plan.trials if plan.states[trial.key] == "running"}
+    for trial in distinct.values():
+        history = folder.history(trial.id)
+        running.append((trial, history[-1].cost if history else 0.0))
     if as_json:
         now = [{"id": trial.id, "updates": cost} for trial, cost in running]
         click.echo(json.dumps({"counts": plan.counts, "running": now}, indent=1))

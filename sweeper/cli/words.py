@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sweeper.merges import Merge
 from sweeper.plan import STATES
 from sweeper.spec.sweep import Sweep
 
 
 def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
-    """ "table3 · quick: 36 trials, 12 done, 24 missing; 24 to run" """
-    states = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    """ "table3 · quick: 36 trials, 12 done, 24 missing; 24 to run". Of the `todo` the
+    unscored are trained: they are "to score"."""
+    said = {"unscored": "trained under another evaluation"}
+    states = [f"{counts[state]} {said.get(state, state)}" for state in STATES if counts[state]]
     merged = counts["points"] - counts["total"]
     same = f" ({merged} points share one with another)" if merged else ""
-    left = f"{todo} to run" if todo else "nothing left to do"
+    if counts["trainings"] < counts["total"]:
+        same += f" of {counts['trainings']} trainings"
+    to_run = todo - counts["unscored"]
+    tasks = [f"{to_run} to run"] if to_run else []
+    tasks += [f"{counts['unscored']} to score"] if counts["unscored"] else []
     what = f"{counts['total']} trials{same}, {', '.join(states)}"
-    return f"{sweep.name} · {sweep.profile}: {what}; {left}"
+    return f"{sweep.name} · {sweep.profile}: {what}; {', '.join(tasks) or 'nothing left to do'}"
+
+
+def merged(merges: Sequence[Merge], most: int = 10) -> list[str]:
+    """A line for each of the first points that are one trial, and how many more there are."""
+    more = len(merges) - most
+    return [*map(str, merges[:most]), *([f"and {more} more that are one trial"] * (more > 0))]
+
+
+def listed(titles: Sequence[str], most: int = 10) -> str:
+    """ "A, B, C and 4 more" """
+    more = len(titles) - most
+    return ", ".join(titles[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def show(tables: list, style: str) -> None:
@@ -44,11 +64,11 @@ def complain(plan: Any, place: Any) -> None:
     """What failed, why, and where its log is."""
     from sweeper.live import title
 
-    distinct = {trial.id: trial for trial in plan.trials}
-    for id, trial in distinct.items():
-        record = plan.records.get(id)
+    distinct = {trial.key: trial for trial in plan.trials}
+    for key, trial in distinct.items():
+        record = plan.records.get(key)
         if record is not None and record.state in ("failed", "diverged"):
-            log = shown(place.folder.path(id) / "log.txt")
+            log = shown(place.folder.path(trial.id) / "log.txt")
             click.echo(f"{record.state}: {title(trial)}: {record.error} ({log})", err=True)
 
 

@@ -52,7 +52,7 @@ from sweeper.record import Record
 from sweeper.spec import Resources
 from sweeper.track.folder import FencedOut, Folder, LeaseHeld, make
 from sweeper.track.lease import birth, this_place
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 from sweeper.worker import Surroundings, bury, execute
 
 RETRIES = 3  # of a trial whose worker died; a trainer's own error is a record at once
@@ -78,9 +78,11 @@ class Job:
 class Ended:
     """What Tune says of a trial that is over. `worker_died` for the last time: Ray's words
     for it. `fault` is the store's or ours, and nothing that another try would mend.
-    `waited`: a dead worker's trial that another process has taken up meanwhile."""
+    `waited`: a dead worker's trial that another process has taken up meanwhile. `unwritten`
+    is what came of a scoring that left no record."""
 
     trial: Trial
+    unwritten: Record | None = None
     worker_died: str | None = None
     fault: Exception | None = None
     stopped: bool = False
@@ -136,7 +138,7 @@ class Supply(Searcher):
         self.fault: Exception | None = None  # of the caller's `trials`
         self._coming = iter(trials)
         self._again: list[Trial] = []
-        self._started: dict[str, Trial] = {}
+        self._started: dict[Key, Trial] = {}
         self._path = (os.getcwd(), *filter(None, sys.path))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
@@ -148,7 +150,7 @@ class Supply(Searcher):
             self.fault, trial = fault, None
         if trial is None:
             return Searcher.FINISHED
-        self._started[trial.id] = trial
+        self._started[trial.key] = trial
         job = Job(trial=trial, surroundings=self.surroundings, path=self._path, stop=self.stop_file)
         return {"job": job}
 
@@ -156,7 +158,7 @@ class Supply(Searcher):
         """Tune's word for the searcher; `Ending` hears the same with more in it."""
 
     def end(self, ended: Ended) -> None:
-        self._started.pop(ended.trial.id, None)
+        self._started.pop(ended.trial.key, None)
         self.ended.put(ended)
 
     def recall(self) -> bool:
@@ -201,6 +203,7 @@ class Ending(tune.Callback):
                 trial=trial.config["job"].trial,
                 fault=said.get("fault"),
                 stopped=bool(said.get("stopped")),
+                unwritten=said.get("unwritten"),
             )
         )
 
@@ -227,7 +230,12 @@ class Worker(tune.Trainable):
         except Exception as fault:
             fault.add_note(traceback.format_exc())
             return {"done": True, "fault": fault}
-        return {"done": True, "stopped": record is None}
+        written = record is None or record.state == "done" or not job.surroundings.score_only
+        return {
+            "done": True,
+            "stopped": record is None,
+            "unwritten": None if written else record,
+        }
 
 
 def run_tune(
@@ -295,7 +303,9 @@ def settle(ended: Ended, surroundings: Surroundings, on_record: Callable[[Record
             return False
         on_record(record)
     elif not ended.stopped:
-        on_record(Folder(surroundings.store).find([ended.trial])[ended.trial.id])
+        found = ended.unwritten or Folder(surroundings.store).result(ended.trial)
+        assert found is not None, ended.trial.key
+        on_record(found)
     return True
 
 

@@ -21,6 +21,7 @@ STYLES = {
     "diverged": "red",
     "running": "yellow",
     "missing": "dim",
+    "unscored": "dim",
     "stale": "yellow",
     "quoted": "dim",
     "not applicable": "dim",

@@ -4,11 +4,13 @@ pooling: [last, avg, max]                      a list: the axis's name is the ke
 model: {Plain: {}, Max: {pooling: max}}        label: configuration
 model: {Max: {set: {pooling: max}, note: ...}} label: configuration, footnote, override
 model: {only: [Max]}                           levels of the axis as it was before
+model: {also: {Max: {optim.lr: 1e-3}}}         further settings over levels it had before
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sweeper.errors import quoted, unknown
 from sweeper.spec.layers import Layer, nodes
@@ -16,10 +18,11 @@ from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
 from sweeper.spec.section import UNSHOWN, Section, check_names, label_of
 from sweeper.spec.settings import line_of, settings
-from sweeper.spec.sweep import Axis, Level, Setting
+from sweeper.spec.sweep import Axis, Level, Setting, Settings
 
 LATER = ("values", "zip", "when", "range", "linspace", "logspace")
 LONG = ("set", "note", "override")
+CHANGES = ("only", "also")
 
 MAX_LABEL = 200
 
@@ -30,9 +33,13 @@ def axes(
     before: tuple[Axis, ...] = (),
     *,
     profile: str | None = None,
+    labels: Mapping[str, Collection[str]],
 ) -> tuple[Axis, ...]:
     """The axes after each layer's. An axis named again is replaced where it stands, or with
-    `only` reduced to some of its levels, in that order. A profile adds no axis: the tables
+    `only` reduced to some of its levels, in that order, or with `also` kept, with further
+    settings in some of its levels. `labels` (see labels_written) are those that `also` may
+    name: where one is not in the design, as a file has left it out that a profile was taken
+    into, it goes without its settings, too. A profile adds no axis: the tables
     would not know where to put it."""
     found = {axis.name: axis for axis in before}
     for layer in written:
@@ -45,8 +52,8 @@ def axes(
                 where = f" in profiles.{profile}"
                 problems.refuse(node.place, unknown("axis", name, found, where))
                 continue
-            if node.is_mapping and "only" in node.value:
-                axis = reduced(name, node, found, problems)
+            if changes(node):
+                axis = changed(name, node, found, labels.get(name, ()), problems)
             else:
                 axis = Axis(name=name, levels=levels(name, node, problems), mark=node.place)
             if axis:
@@ -54,18 +61,50 @@ def axes(
     return tuple(found.values())
 
 
-def reduced(name: str, node: Node, found: dict[str, Axis], problems: Problems) -> Axis | None:
-    section = Section(node, f"axes.{name}", problems, ("only",))
+def changes(node: Node) -> bool:
+    """Whether an axis's entry changes the axis as it was, and does not replace it."""
+    return node.is_mapping and any(key in node.value for key in CHANGES)
+
+
+def changed(
+    name: str,
+    node: Node,
+    found: dict[str, Axis],
+    labels: Collection[str],
+    problems: Problems,
+) -> Axis | None:
+    section = Section(node, f"axes.{name}", problems, CHANGES)
     if name not in found:
         missing = unknown("axis", name, found)
-        problems.refuse(node.place, f"'only' selects levels of an axis there is: {missing}")
+        does = "'only' selects" if "only" in section else "'also' adds to"
+        problems.refuse(node.place, f"{does} levels of an axis there is: {missing}")
         return None
     known = {level.label: level for level in found[name].levels}
-    chosen = section.names("only", "level", known)
-    if not chosen:
-        section.refuse(node.place, f"axes.{name}: 'only' leaves no level")
-        return found[name]
-    return Axis(name=name, levels=tuple(known[label] for label in chosen), mark=node.place)
+    if "only" in section:
+        chosen = section.names("only", "level", known)
+        if not chosen:
+            section.refuse(node.place, f"axes.{name}: 'only' leaves no level")
+            return found[name]
+        known = {label: known[label] for label in chosen}
+        labels = chosen  # Who selects levels knows which there are.
+    for label, child in section.each("also").items():
+        further = further_settings(label, child, problems)
+        if label in known:
+            known[label] = replace(known[label], set={**known[label].set, **further})
+        elif label not in labels:
+            where = f" in axes.{name}.also"
+            section.refuse(child.place, unknown("level", label, labels, where), label)
+    return Axis(name=name, levels=tuple(known.values()), mark=node.place)
+
+
+def further_settings(label: str, node: Node, problems: Problems) -> Settings:
+    """What `also` writes over a level. Its note and its `override` stay as they are."""
+    for key in LONG:
+        if node.is_mapping and key in node.value:
+            wrong = f"'also' takes configuration keys: no {key!r} over level {quoted(label)}"
+            problems.refuse(node.value[key].place, wrong, key)
+            return {}
+    return settings(node, problems)
 
 
 def labels_written(*groups: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
@@ -76,7 +115,7 @@ def labels_written(*groups: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
             labels = found.setdefault(name, {})
             if child.is_list:
                 labels.update((label_of(item), None) for item in child.value)
-            elif child.is_mapping and "only" not in child.value:
+            elif child.is_mapping and not changes(child):
                 labels.update((label, None) for label in child.value)
     return {name: tuple(labels) for name, labels in found.items()}
 

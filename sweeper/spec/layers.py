@@ -33,6 +33,8 @@ TAKEN = {
     "budget": False,
     "profiles": True,
     "tables": True,
+    "figures": True,
+    "claims": True,
 }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from sweeper.errors import SpecError
 from sweeper.spec.axes import axes, labels_written
+from sweeper.spec.claims import claims
+from sweeper.spec.figures import figures
 from sweeper.spec.files import read_bytes, read_named
 from sweeper.spec.layers import Layer, layers, merged, nodes
 from sweeper.spec.limits import budget, resources
@@ -47,8 +49,10 @@ KNOWN = (
     "budget",
     "profiles",
     "tables",
+    "figures",
+    "claims",
 )
-LATER = ("exclude", "include", "search", "claims", "figures", "cost")
+LATER = ("exclude", "include", "search", "cost")
 
 MODULE = Form(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name, such as trainers.config")
 FUNCTION = Form(
@@ -93,6 +97,7 @@ def parse(
         reported=bool(reported),
         problems=problems,
     )
+    tabled = tables(merged(nodes(below, "tables")), known)
     sweep = Sweep(
         name=file.text("name", "", NAME),
         description=file.text("description"),
@@ -104,7 +109,9 @@ def parse(
         axes=design,
         overrides=given,
         metrics=shown,
-        tables=tables(merged(nodes(below, "tables")), known),
+        tables=tabled,
+        figures=figures(merged(nodes(below, "figures")), known),
+        claims=claims(merged(nodes(below, "claims")), known, tabled),
         resources=resources(merged(nodes([*below, *above], "resources")), problems),
         budget=budget(merged(nodes([*below, *above], "budget")), problems),
         reported=reported,
@@ -146,9 +153,10 @@ def designed(
     problems: Problems,
 ) -> tuple[Axis, ...]:
     """The axes under one profile. The other profiles are read too, for what is wrong there."""
-    plainly = axes(nodes(below, "axes"), problems)
+    labels = labels_written(below, *variants.values())
+    plainly = axes(nodes(below, "axes"), problems, labels=labels)
     designs = {
-        name: axes(nodes(some, "axes"), problems, plainly, profile=name)
+        name: axes(nodes(some, "axes"), problems, plainly, profile=name, labels=labels)
         for name, some in variants.items()
     }
     for name, some in variants.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeper.errors import Mark
+from sweeper.spec.expressions import Expression
 from sweeper.trial import TrainerRef, digest
 
 Settings = Mapping[str, "Setting"]  # dotted key -> what was written, and where
@@ -152,6 +153,74 @@ class TableSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """A figure of what trials recorded on the way: a row of panels for each of `y`, a column
+    for each level of `panels`, a line for each level of `series`. A line is the mean over the
+    axes under `over`, in a band of their range, their standard deviation or the 95% interval
+    of the mean. `x` and `y` are names of metrics or result keys; `y_labels` names some of `y`
+    on their axes; `series_only` and `panels_only` select and order labels."""
+
+    name: str
+    y: tuple[str, ...]
+    series: str
+    x: str = "cost/updates"
+    series_only: tuple[str, ...] | None = None
+    panels: str | None = None
+    panels_only: tuple[str, ...] | None = None
+    over: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    band: Literal["range", "ci95", "sd"] = "range"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    caption: str | None = None
+    x_label: str | None = None
+    y_labels: Mapping[str, str] = field(default_factory=dict)
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scatter:
+    """A figure of points that trials left in a file: `array` ([N, H], H at least 2) of
+    `artifact`, coloured by `colour` ([N], in the same file). A trial is a panel: a column for
+    each level of `panels`, a row for each of `rows`, every other axis pinned by `where`."""
+
+    name: str
+    artifact: str
+    array: str
+    colour: str | None = None
+    panels: str | None = None
+    panels_only: tuple[str, ...] | None = None
+    rows: str | None = None
+    rows_only: tuple[str, ...] | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+
+
+FigureSpec = Curves | Scatter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimSpec:
+    """Something that the records may support or refute: `say` in words, `test` as an
+    expression over metrics at levels. It is judged for each combination of the axes `each`;
+    its pairs are the points of the axes `over` and `pool`. `axis_of` says of which axis each
+    label in `test` is a level. `alpha` is the level of the tests."""
+
+    name: str
+    say: str
+    test: Expression
+    each: tuple[str, ...] = ()
+    pool: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    axis_of: Mapping[str, str] = field(default_factory=dict)
+    alpha: float = 0.05
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """A sweep file under one profile, imports and profile already merged in. `base` and
     the levels keep where each value was written. `reported` is the published values, as
@@ -168,6 +237,8 @@ class Sweep:
     description: str | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     tables: Mapping[str, TableSpec] = field(default_factory=dict)
+    figures: Mapping[str, FigureSpec] = field(default_factory=dict)
+    claims: Mapping[str, ClaimSpec] = field(default_factory=dict)
     resources: Resources = Resources()
     budget: Mapping[str, Any] = field(default_factory=dict)
     reported: Mapping[str, Any] = field(default_factory=dict)

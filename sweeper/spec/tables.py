@@ -3,7 +3,7 @@ them checked against the axes, levels and metrics that exist."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sweeper.errors import quoted, unknown
@@ -103,12 +103,13 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     section = Section(node, f"tables.{name}", known.problems, TABLE)
     before = len(known.problems)
     section.required("rows", "values")
-    rows, only = rows_of(section, known)
+    rows, only = axis_of(section, "rows", "row", known)
     columns = section.names("columns", "axis", known.axes)
     over = section.names("over", "axis", known.axes)
     where = pinned(section, known)
     if section.node.is_mapping and len(known.problems) == before:
-        check_axes(section, rows, columns, over, where, known)
+        places = {"rows": (rows,), "columns": columns, "where": where, "over": over}
+        check_axes(section, places, known)
     row_labels = only or (known.axes[rows].labels if rows else ())
     shown = [label for axis in (rows, *columns) if axis for label in known.labels.get(axis, ())]
     values = section.names("values", "metric", known.metrics)
@@ -138,21 +139,23 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     )
 
 
-def rows_of(section: Section, known: Known) -> tuple[str | None, tuple[str, ...] | None]:
-    """An axis's name, or {axis: name, only: [labels]}."""
-    node = section.entries.get("rows")
+def axis_of(
+    section: Section, key: str, what: str, known: Known
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """An axis's name, or {axis: name, only: [labels]}; `what` is one of its labels there."""
+    node = section.entries.get(key)
     if node is None:
         return None, None
     if not node.is_mapping:
-        return section.name_of("rows", "axis", known.axes), None
+        return section.name_of(key, "axis", known.axes), None
     inner = Section(
-        node, section.called("rows"), section.problems, ("axis", "only"), ("from", "order_by")
+        node, section.called(key), section.problems, ("axis", "only"), ("from", "order_by")
     )
     inner.required("axis")
-    rows = inner.name_of("axis", "axis", known.axes)
-    if rows is None or "only" not in inner:
-        return rows, None
-    return rows, inner.names("only", "row", known.axes[rows].labels) or None
+    axis = inner.name_of("axis", "axis", known.axes)
+    if axis is None or "only" not in inner:
+        return axis, None
+    return axis, inner.names("only", what, known.axes[axis].labels) or None
 
 
 def pinned(section: Section, known: Known) -> dict[str, str]:
@@ -165,23 +168,18 @@ def pinned(section: Section, known: Known) -> dict[str, str]:
     return found
 
 
-def check_axes(
-    section: Section,
-    rows: str | None,
-    columns: tuple[str, ...],
-    over: tuple[str, ...],
-    where: Mapping[str, str],
-    known: Known,
-) -> None:
-    """Nothing is averaged silently: each axis has exactly one place in a table."""
-    places = [rows, *columns, *over, *where]
+def check_axes(section: Section, places: Mapping[str, Iterable[str | None]], known: Known) -> None:
+    """Nothing is averaged silently: each axis has exactly one of the places (place -> the
+    axes that are there)."""
+    taken = [axis for axes in places.values() for axis in axes]
+    *some, last = places
     for axis in known.axes:
-        used = places.count(axis)
+        used = taken.count(axis)
         if used == 0:
             section.refuse(
                 section.node.place,
                 f"{section.name} does not say what to do with axis {axis!r}: "
-                "put it in rows, columns, where or over",
+                f"put it in {', '.join(some)} or {last}",
                 axis,
             )
         elif used > 1:

@@ -10,7 +10,15 @@ from typing import Literal
 from sweeper.spec.sweep import Metric, Reference
 
 CellState = Literal[
-    "value", "stale", "missing", "running", "failed", "diverged", "quoted", "not applicable"
+    "value",
+    "stale",
+    "missing",
+    "unscored",
+    "running",
+    "failed",
+    "diverged",
+    "quoted",
+    "not applicable",
 ]
 ColumnKind = Literal["value", "delta", "ratio", "paper", "difference"]
 
@@ -21,7 +29,8 @@ MARKS = ("†", "‡", "§", "¶", "‖", "#")  # the traditional order; then do
 class Cell:
     """`text` is what is printed, without footnote marks. `samples` are the numbers behind
     it, as displayed (scaled): labels on the axes under `over` -> value. `points` counts the
-    trials that it should have, `n` those that gave a value, `states` all by state.
+    trials that it should have, `n` those that gave a value, `states` all by state, and
+    `evaluations` the one that each of `trials` is scored by.
     `notes` are the texts of its footnotes. `p` and `resolved` belong to a difference
     between columns, `star` to one against a row."""
 
@@ -33,6 +42,7 @@ class Cell:
     points: int = 0
     samples: Mapping[str, float] = field(default_factory=dict)
     trials: tuple[str, ...] = ()
+    evaluations: tuple[str, ...] = ()
     states: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     best: bool = False
@@ -43,7 +53,7 @@ class Cell:
     @property
     def pending(self) -> int:
         """How many of its trials may still come by running the sweep again."""
-        return self.states.get("running", 0) + self.states.get("missing", 0)
+        return sum(self.states.get(state, 0) for state in ("running", "missing", "unscored"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ def footer(
             _relative(spec),
             _beside(spec, sweep, columns),
             _progress(shown, readings),
-            _made(sweep, shown, readings),
+            made(sweep, shown, readings),
         )
     )
 
@@ -94,22 +94,22 @@ def _beside(spec: TableSpec, sweep: Sweep, columns: Sequence[Column]) -> Iterato
 
 def _progress(shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
     """How many trials there are to the table and, where any lack, what became of them."""
-    distinct = {trial.id: trial for trial in shown}.values()
-    states = {trial.id: readings.state(trial) for trial in distinct}
+    distinct = {trial.key: trial for trial in shown}.values()
+    states = {trial.key: readings.state(trial) for trial in distinct}
     counts = Counter(states.values())
     done = counts["done"] + counts["stale"]
     stale = f" ({counts['stale']} stale)" if counts["stale"] else ""
-    order = ("running", "missing", "failed", "diverged")
+    order = ("running", "unscored", "missing", "failed", "diverged")
     others = [f"{counts[state]} {state}" for state in order if counts[state]]
     yield ", ".join([f"trials: {done} of {len(states)} done{stale}", *others])
-    lost = [trial for trial in distinct if states[trial.id] in ("failed", "diverged")]
+    lost = [trial for trial in distinct if states[trial.key] in ("failed", "diverged")]
     for trial in lost[:LOST_SHOWN]:
-        yield f"{states[trial.id]}: {', '.join(trial.labels.values())} ({trial.id})"
+        yield f"{states[trial.key]}: {', '.join(trial.labels.values())} ({trial.id})"
     if len(lost) > LOST_SHOWN:
         yield f"and {len(lost) - LOST_SHOWN} more that failed or diverged"
 
 
-def _made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
+def made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
     corpora = dict.fromkeys(
         f"{trial.config['data']} ({trial.data_digest[:8]})"
         if trial.data_digest
@@ -117,7 +117,7 @@ def _made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[
         for trial in shown
         if "data" in trial.config
     )
-    stamps = [readings.records[t.id].provenance for t in shown if readings.done(t)]
+    stamps = [readings.records[t.key].provenance for t in shown if readings.done(t)]
     parts = [f"profile {sweep.profile}"]
     parts += [f"--set {key}={setting.value}" for key, setting in sweep.overrides.items()]
     if corpora:

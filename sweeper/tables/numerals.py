@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sweeper import stats
 
-FORMAT = re.compile(r",?(\.\d{1,2})?[fe%]|g|d")
+FORMAT = re.compile(r",?(\.\d{1,2})?[fe%]|(\.\d{1,2})?g|d")
 MINUS = "−"
 NONE = "–"  # there is no such number
 _FIELD = re.compile(r"\{(mean|sd|ci95|n|min|max)\}")

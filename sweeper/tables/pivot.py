@@ -23,23 +23,30 @@ from sweeper.tables.footers import footer
 from sweeper.tables.headings import columns_of, published, rows_of
 from sweeper.tables.numerals import NONE, numeral, ratio, summary
 from sweeper.tables.readings import Histories, Reading, Readings, label_of
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 
 STALE = "made by code that has changed since"
-EMPTY_STATES = ("running", "missing", "failed", "diverged", "not applicable")  # first wins
+EMPTY_STATES = (
+    "running",
+    "missing",
+    "unscored",
+    "failed",
+    "diverged",
+    "not applicable",
+)  # first wins
 
 
 def tabulate(
     spec: TableSpec,
     sweep: Sweep,
     trials: Sequence[Trial],
-    records: Mapping[str, Record],
+    records: Mapping[Key, Record],
     *,
-    states: Mapping[str, str] | None = None,
+    states: Mapping[Key, str] | None = None,
     histories: Histories | None = None,
 ) -> Table:
     """`trials` is the sweep's whole design; `records` and `states` (as a plan gives them;
-    by default the records' own) go by trial id; `histories` (trial -> measurements) is
+    by default the records' own) go by the trials' keys; `histories` (trial -> measurements) is
     needed where the table is read `at` a cost."""
     check_axes(spec, sweep)
     readings = Readings(records=records, states=states, histories=histories)
@@ -108,7 +115,7 @@ def _with_known_references(
     rows: tuple[Row, ...], shown: Sequence[Trial], readings: Readings
 ) -> tuple[Row, ...]:
     """No reference that no finished trial knows: not every corpus has an exact floor."""
-    results = [readings.records[trial.id].result for trial in shown if readings.done(trial)]
+    results = [readings.records[trial.key].result for trial in shown if readings.done(trial)]
     kept = [
         row
         for row in rows
@@ -129,7 +136,7 @@ def _limits(
     shared = [axis for axis in spec.columns if spec.delta is None or axis != spec.delta.axis]
     cheapest: dict[tuple[str, ...], float] = {}
     for trial in shown:
-        cost = readings.records[trial.id].cost if readings.done(trial) else None
+        cost = readings.records[trial.key].cost if readings.done(trial) else None
         if cost is not None:
             group = tuple(label_of(trial, axis) for axis in shared)
             cheapest[group] = min(cost, cheapest.get(group, cost))
@@ -150,7 +157,7 @@ def _value_cells(
         place = (label_of(trial, spec.rows), *(label_of(trial, axis) for axis in spec.columns))
         key = ", ".join(label_of(trial, axis) for axis in spec.over)
         first = points[place].setdefault(key, trial)
-        assert first.id == trial.id, f"two trials at {place}, {key}"
+        assert first.key == trial.key, f"two trials at {place}, {key}"
     cells: Cells = {}
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         labels = tuple(column.at.values())
@@ -186,7 +193,7 @@ def _value_cell(
     note: str | None,
 ) -> Cell:
     """`note` is the row's: it explains what stands in for the metric (`or:`)."""
-    distinct = {trial.id: (key, trial) for key, trial in reversed(points.items())}
+    distinct = {trial.key: (key, trial) for key, trial in reversed(points.items())}
     points = dict(reversed(distinct.values()))  # labels that share a trial count it once
     read = {key: readings.read(trial, metric, limit) for key, trial in points.items()}
     samples = {key: reading.value for key, reading in read.items() if reading.value is not None}
@@ -197,6 +204,7 @@ def _value_cell(
         points=len(points),
         samples=samples,
         trials=tuple(trial.id for trial in points.values()),
+        evaluations=tuple(trial.evaluation_id for trial in points.values()),
         states=dict(states),
         notes=_notes(metric, read, states, note),
     )
@@ -243,10 +251,11 @@ def _reference_cell(
     if source is None:
         return Cell(state="not applicable", text=NONE)
     read_from = replace(metric, source=source, fallback=None)
-    distinct = {trial.id: trial for trial in pool}.values()
+    distinct = {trial.key: trial for trial in pool}.values()
     values = [v for t in distinct if (v := readings.read(t, read_from).value) is not None]
     if not values:
-        pending = any(readings.state(trial) in ("missing", "running") for trial in distinct)
+        coming = ("missing", "unscored", "running")
+        pending = any(readings.state(trial) in coming for trial in distinct)
         return Cell(state="missing" if pending else "not applicable", text=NONE)
     text = summary(values, "{mean}", metric.format, unit=metric.unit)
     return Cell(state="value", text=text, mean=stats.mean(values), n=len(values))
@@ -268,7 +277,8 @@ def _fill_deltas(
         )
         differences = stats.paired_differences(start.samples, end.samples)
         states = Counter(start.states) + Counter(end.states)
-        same = start.trials == end.trials  # one trial under both labels: nothing differs
+        # One trial under both labels: nothing differs.
+        same = (start.trials, start.evaluations) == (end.trials, end.evaluations)
         if row.reference or same or not differences:
             state = "not applicable" if row.reference or same else _unpaired(start, end)
             cells[i, j] = Cell(state=state, text=NONE if same and row.reference is None else "")
@@ -279,6 +289,7 @@ def _fill_deltas(
             points=max(start.points, end.points),
             samples=differences,
             trials=start.trials + end.trials,
+            evaluations=start.evaluations + end.evaluations,
             p=stats.paired_t(list(differences.values())),
         )
         cells[i, j] = _summed_up(cell, template, column.metric, signed=True)
@@ -303,7 +314,13 @@ def _fill_ratios(
         else:
             text = ratio(above / below, spec.relative_to.form)
             trials = cells[i, k].trials + cells[reference, k].trials
-            cells[i, j] = Cell(state="value", text=text, mean=above / below, trials=trials)
+            cells[i, j] = Cell(
+                state="value",
+                text=text,
+                mean=above / below,
+                trials=trials,
+                evaluations=cells[i, k].evaluations + cells[reference, k].evaluations,
+            )
 
 
 def _fill_published(

@@ -13,10 +13,10 @@ from typing import Literal
 
 from sweeper.record import Measurement, Record
 from sweeper.spec.sweep import Metric
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 
 ReadingState = Literal[
-    "value", "stale", "missing", "running", "failed", "diverged", "not applicable"
+    "value", "stale", "missing", "unscored", "running", "failed", "diverged", "not applicable"
 ]
 ABSENT = "–"  # the label of a trial on an axis that does not exist for it (`when:`)
 Histories = Callable[[Trial], Iterable[Measurement]]  # under the trial's own evaluation
@@ -34,19 +34,18 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """Where values are read from. `states` (trial id -> state as a plan gives them) goes
-    before the record's own state: a plan knows what runs and what other code made."""
+    """Where values are read from, by the trials' keys. `states` (as a plan gives them) goes
+    before the record's own state: a plan knows what runs, what is trained and not scored in
+    this way, and what other code made."""
 
-    records: Mapping[str, Record]
-    states: Mapping[str, str] | None = None
+    records: Mapping[Key, Record]
+    states: Mapping[Key, str] | None = None
     histories: Histories | None = None
 
     def state(self, trial: Trial) -> str:
-        record = self.records.get(trial.id)
-        if record is not None and record.evaluation_id != trial.evaluation_id:
-            record = None  # scored under other settings: not what is asked for
-        if self.states is not None and trial.id in self.states:
-            state = self.states[trial.id]
+        record = self.records.get(trial.key)
+        if self.states is not None and trial.key in self.states:
+            state = self.states[trial.key]
         else:
             state = record.state if record is not None else "missing"
         valid = record is not None and record.state == "done"
@@ -64,7 +63,7 @@ class Readings:
             return Reading(state=state)
         for key in filter(None, (metric.source, metric.fallback)):
             if limit is None:
-                value = self.records[trial.id].result.get(key)
+                value = self.records[trial.key].result.get(key)
             else:
                 value = self._value_at(trial, key, limit)
             if value is not None and math.isfinite(value):

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sweeper.lookup import named
 from sweeper.record import Record
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 
 
 class Attempt(Protocol):
@@ -22,6 +22,9 @@ class Attempt(Protocol):
 
     number: int
     folder: Path
+
+    @property
+    def cost(self) -> float: ...
 
     def measure(self, cost: float, values: Mapping[str, float]) -> None: ...
 
@@ -35,8 +38,12 @@ class Attempt(Protocol):
 class Readable(Protocol):
     """All that tables and plans need of a store."""
 
-    def find(self, trials: Iterable[Trial]) -> dict[str, Record]:
-        """Trial id -> record, of those trials about which something is known."""
+    def find(self, trials: Iterable[Trial]) -> dict[Key, Record]:
+        """A trial's key -> record, of those trials about which something is known."""
+        ...
+
+    def trained(self, trials: Iterable[Trial]) -> set[str]:
+        """The ids of those trials that have a valid result under whatever evaluation."""
         ...
 
 

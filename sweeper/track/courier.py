@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import EnvironmentFault, SweeperError
-from sweeper.track.folder import Folder
+from sweeper.track.folder import Folder, result_path
 from sweeper.track.mlflow import SETTINGS, MLflowStore, database, default_uri, redacted
 from sweeper.track.parcel import Origin
 from sweeper.track.sealed import checksum, using, write_whole
@@ -32,7 +32,7 @@ from sweeper.trial import TrainerRef, Trial
 
 RETRY_SECONDS = (1.0, 30.0)  # the first pause after a failure, and the longest
 LOG = "mlflow.log"  # what mlflow and its libraries say
-TABLES = "tables"
+TABLES, FIGURES = "tables", "figures"
 
 
 class Courier:
@@ -73,6 +73,14 @@ class Courier:
         with self._told():
             if self.again or not were_delivered(self.folder, content, self.uri, self.origin):
                 self._ask(TABLES, content)
+
+    def publish_figures(self, files: Iterable[Path]) -> None:
+        """Pictures, into a folder of the sweep's run."""
+        with self._told():
+            content = {"figures": {str(f.absolute()): checksum(f.read_bytes()) for f in files}}
+            delivered = figures_delivered(self.folder, content, self.uri, self.origin)
+            if content["figures"] and (self.again or not delivered):
+                self._ask(FIGURES, content)
 
     def close(self, timeout: float = 30.0, state: str = "FINISHED") -> int:
         """Waits until all is delivered or cannot be, at most `timeout` seconds. Returns the
@@ -167,6 +175,19 @@ def were_delivered(folder: Folder, tables: Mapping[str, Any], uri: str, origin: 
     return is_there(uri) and there.get(target(uri, origin)) == tables_digest(tables)
 
 
+def figures_delivered(folder: Folder, message: Mapping[str, Any], uri: str, origin: Origin) -> bool:
+    there = marks(folder.root / "delivered.json")
+    return is_there(uri) and there.get(figures_target(uri, origin)) == figures_digest(message)
+
+
+def figures_target(uri: str, origin: Origin) -> str:
+    return f"{target(uri, origin)} {FIGURES}"
+
+
+def figures_digest(message: Mapping[str, Any]) -> str:
+    return checksum(json.dumps(message["figures"], sort_keys=True).encode())
+
+
 def is_there(uri: str) -> bool:
     """False for a database that was deleted: what it was told is lost."""
     file = database(uri)
@@ -186,7 +207,7 @@ def marks(path: Path) -> dict[str, str]:
 
 
 def result_digest(folder: Folder, trial: Trial) -> str | None:
-    path = folder.path(trial.id) / f"result-{trial.evaluation_id}.json"
+    path = Path(result_path(folder.path(trial.id), trial.key))
     with using(path):
         try:
             return checksum(path.read_bytes())
@@ -281,6 +302,11 @@ def delivery(
     if "tables" in message:
         store.publish_tables(origin, message["tables"], map(Path, message["files"]))
         mark_delivered(folder.root / "delivered.json", where, tables_digest(message))
+        return
+    if "figures" in message:
+        store.publish_figures(origin, map(Path, message["figures"]))
+        where = figures_target(store.uri, origin)
+        mark_delivered(folder.root / "delivered.json", where, figures_digest(message))
         return
     trial = trial_of(message["trial"])
     digest = result_digest(folder, trial)

@@ -34,12 +34,13 @@ from sweeper.track import journal, lease
 from sweeper.track.journal import Journal
 from sweeper.track.lease import FencedOut, Lease, LeaseHeld
 from sweeper.track.sealed import seal, spell, unseal, unspell, using, write_whole
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 
 __all__ = ["Attempt", "FencedOut", "Folder", "LeaseHeld"]
 
 FORMAT = 1  # of a record; a reader refuses a newer one
 TRIAL_ID = re.compile(r"[0-9a-f]{8,64}")
+RESULT = re.compile(r"result-([0-9a-f]{8,64})\.json")
 RENEWAL_SECONDS = lease.EXPIRY_SECONDS / 6
 
 
@@ -65,9 +66,9 @@ class Folder:
             on_failure.pop_all()
         return attempt
 
-    def find(self, trials: Iterable[Trial]) -> dict[str, Record]:
-        """Trial id -> record. Raises CorruptRecord with all that cannot be believed."""
-        found: dict[str, Record] = {}
+    def find(self, trials: Iterable[Trial]) -> dict[Key, Record]:
+        """A trial's key -> record. Raises CorruptRecord with all that cannot be believed."""
+        found: dict[Key, Record] = {}
         corrupt = []
         for trial in trials:
             try:
@@ -76,14 +77,31 @@ class Folder:
                 corrupt += fault.problems
                 continue
             if record is not None:
-                found[trial.id] = record
+                found[trial.key] = record
         if corrupt:
             raise CorruptRecord(*corrupt)
         return found
 
+    def trained(self, trials: Iterable[Trial]) -> set[str]:
+        """The ids of those that have a valid result under whatever evaluation. What cannot
+        be believed is none."""
+        wanted = {trial.id for trial in trials}
+        return {id for id in self.ids() if id in wanted and self.evaluations(id)}
+
+    def evaluations(self, trial_id: str) -> list[str]:
+        """The evaluations under which a trial has a valid result, sorted."""
+        folder = self.path(trial_id)
+        with using(folder):
+            try:
+                names = os.listdir(folder)
+            except FileNotFoundError:
+                return []
+        keys = [Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names) if match]
+        return sorted(k.evaluation_id for k in keys if is_done(result_path(folder, k), k))
+
     def record(self, trial: Trial) -> Record | None:
         """What is known of `trial`: its result, or that it is running, or nothing."""
-        ended = read_result(f"{self._trials}/{trial.id}/result-{trial.evaluation_id}.json", trial)
+        ended = self.result(trial)
         if ended is not None and ended.state == "done":
             return ended
         now = lease.live(self.path(trial.id))
@@ -95,6 +113,10 @@ class Folder:
             state="running",
             attempt=now.attempt,
         )
+
+    def result(self, trial: Trial) -> Record | None:
+        """How `trial` ended, whoever is at it now."""
+        return read_result(result_path(f"{self._trials}/{trial.id}", trial.key), trial.key)
 
     def history(self, trial_id: str, evaluation_id: str | None = None) -> tuple[Measurement, ...]:
         """The course of training by ascending cost, attempts joined (see journal.history).
@@ -118,12 +140,28 @@ class Folder:
             except ValueError as fault:
                 raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
 
+    def artifact(self, trial_id: str, name: str) -> bytes | None:
+        """The content of a file in `artifacts/`; None if there is none.
+        Raises CorruptRecord if it is not what that left."""
+        there = self.artifacts(trial_id).get(f"artifacts/{name}")
+        if there is None:
+            return None
+        path = self.path(trial_id) / "artifacts" / name
+        with using(path):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+        if hashlib.sha256(content).hexdigest() != there["sha256"]:
+            raise CorruptRecord(f"{path}: the checksum does not match; {REPAIR}")
+        return content
+
     def forget(self, trial_id: str) -> None:
         """Removes all that is known of a trial. Raises LeaseHeld while it runs."""
         folder = self.path(trial_id)
         now = lease.live(folder)
         if now is not None:
-            raise LeaseHeld(trial_id, now.owner, now.since)
+            raise LeaseHeld(trial_id, now.owner, now.since, now.attempt)
         shutil.rmtree(folder, ignore_errors=True)
 
     def path(self, trial_id: str) -> Path:
@@ -164,6 +202,12 @@ class Attempt:
             pid=held.pid,
         )
 
+    @property
+    def cost(self) -> float:
+        """In updates, what has been measured so far, by this attempt and earlier ones."""
+        measured = journal.history(self._journal.entries)
+        return measured[-1].cost if measured else 0.0
+
     def measure(self, cost: float, values: Mapping[str, float]) -> None:
         """Appends one measurement. Raises FencedOut once a newer attempt exists."""
         self.heartbeat()
@@ -198,8 +242,8 @@ class Attempt:
             write_whole(self.folder / "artifacts.json", seal({"files": files}))
             self._append("end", **own, state=record.state, error=record.error)
             self._journal.sync()
-            path = self.folder / f"result-{self.trial.evaluation_id}.json"
-            if record.state == "done" or not is_done(path, self.trial):
+            path = Path(result_path(self.folder, self.trial.key))
+            if record.state == "done" or not is_done(path, self.trial.key):
                 write_whole(path, seal(plain(written)) + b"\n")
         finally:
             self._release()
@@ -297,7 +341,11 @@ def restored(fields: Mapping[str, Any]) -> Record:
     return Record(**{**known, "result": unspell(fields["result"])})
 
 
-def read_result(path: str | Path, trial: Trial) -> Record | None:
+def result_path(folder: str | Path, key: Key) -> str:
+    return f"{folder}/result-{key.evaluation_id}.json"
+
+
+def read_result(path: str | Path, key: Key) -> Record | None:
     with using(path):
         try:
             with open(path, "rb") as file:
@@ -306,15 +354,15 @@ def read_result(path: str | Path, trial: Trial) -> Record | None:
             return None
         except (ValueError, KeyError, TypeError) as fault:
             raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
-    if (record.trial_id, record.evaluation_id) != (trial.id, trial.evaluation_id):
+    if record.key != key:
         raise CorruptRecord(f"{path}: this is the record of trial {record.trial_id}; {REPAIR}")
     return record
 
 
-def is_done(path: Path, trial: Trial) -> bool:
+def is_done(path: str | Path, key: Key) -> bool:
     """A result that cannot be believed is none, and may be replaced."""
     try:
-        record = read_result(path, trial)
+        record = read_result(path, key)
     except CorruptRecord:
         return False
     return record is not None and record.state == "done"

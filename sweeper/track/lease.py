@@ -35,8 +35,8 @@ NAME = re.compile(r"lease-(\d+)\.json")
 class LeaseHeld(EnvironmentFault):
     """Another live process runs this trial: wait for its record."""
 
-    def __init__(self, trial_id: str, owner: str, since: float):
-        self.owner, self.since = owner, since
+    def __init__(self, trial_id: str, owner: str, since: float, attempt: int):
+        self.owner, self.since, self.attempt = owner, since, attempt
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
         super().__init__(f"trial {trial_id} is being run by {owner} since {clock}")
 
@@ -66,7 +66,7 @@ def take(folder: Path) -> Lease:
     """The next attempt's lease. Raises LeaseHeld if an owner lives."""
     last = latest(folder)
     if last and alive(last, folder):
-        raise LeaseHeld(folder.name, last.owner, last.since)
+        raise LeaseHeld(folder.name, last.owner, last.since, last.attempt)
     lease = Lease(
         attempt=last.attempt + 1 if last else 1,
         host=socket.gethostname(),
@@ -81,7 +81,7 @@ def take(folder: Path) -> Lease:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             winner = read(folder, lease.attempt)
-            raise LeaseHeld(folder.name, winner.owner, winner.since) from None
+            raise LeaseHeld(folder.name, winner.owner, winner.since, winner.attempt) from None
         with open(handle, "wb") as file:
             file.write(seal(asdict(lease)))
             file.flush()

@@ -41,7 +41,7 @@ from sweeper.track.parcel import (
     text,
 )
 from sweeper.track.sealed import checksum
-from sweeper.trial import Trial
+from sweeper.trial import Key, Trial
 
 EXPERIMENT = "sweeper"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # Pages for training, not for agents.
@@ -120,14 +120,13 @@ class MLflowStore:
 
     # --- reading -------------------------------------------------------------------------
 
-    def find(self, trials: Iterable[Trial], origin: Origin | None = None) -> dict[str, Record]:
-        """Trial id -> record, of the trials whose result was published. With `origin`, the
+    def find(self, trials: Iterable[Trial], origin: Origin | None = None) -> dict[Key, Record]:
+        """A trial's key -> record, of the trials whose result was published. With `origin`, the
         runs of that sweep are looked through first."""
-        wanted = {trial.id: trial for trial in trials}
-        file = database(self.uri)
-        if not wanted or (file and not file.exists()):
+        wanted = {trial.key: trial for trial in trials}
+        if not wanted or not self._exists():
             return {}
-        found: dict[str, Record] = {}
+        found: dict[Key, Record] = {}
         with self._reachable():
             if origin and len(wanted) > FEW:
                 self._sift(self._runs({origin.tag: "true"}), wanted, found)
@@ -140,11 +139,12 @@ class MLflowStore:
         return found
 
     def _sift(
-        self, runs: Iterable[Any], wanted: Mapping[str, Trial], found: dict[str, Record]
+        self, runs: Iterable[Any], wanted: Mapping[Key, Trial], found: dict[Key, Record]
     ) -> None:
         for run in runs:
-            trial = wanted.get(run.data.tags.get("sweeper.trial"))
-            if trial is None or run.data.tags.get("sweeper.evaluation") != trial.evaluation_id:
+            said = run.data.tags
+            key = Key(said.get("sweeper.trial", ""), said.get("sweeper.evaluation", ""))
+            if key not in wanted:
                 continue
             try:
                 record = record_of(run.data.tags)
@@ -153,7 +153,25 @@ class MLflowStore:
                     f"MLflow run {run.info.run_id}: {fault}; delete the run and publish again"
                 ) from fault
             if record is not None:
-                found.setdefault(trial.id, record)
+                found.setdefault(key, record)
+
+    def trained(self, trials: Iterable[Trial]) -> set[str]:
+        """The ids of those of which a valid result was published, whatever the evaluation."""
+        wanted = {trial.id for trial in trials}
+        if not wanted or not self._exists():
+            return set()
+        done = {"sweeper.kind": "trial", "sweeper.state": "done"}
+        with self._reachable():
+            if len(wanted) > FEW:
+                runs = list(self._runs(done))
+            else:
+                runs = [r for id in wanted for r in self._runs({"sweeper.trial": id, **done})]
+        return wanted & {run.data.tags.get("sweeper.trial") for run in runs}
+
+    def _exists(self) -> bool:
+        """False for a database that nobody has made: looking for records makes none."""
+        file = database(self.uri)
+        return file is None or file.exists()
 
     # --- writing -------------------------------------------------------------------------
 
@@ -192,6 +210,13 @@ class MLflowStore:
             self._client.log_text(parent, note + "\n", "tables/tables.md")
             for file in files:
                 self._client.log_artifact(parent, str(file), "tables")
+
+    def publish_figures(self, origin: Origin, files: Iterable[Path]) -> None:
+        """Pictures into the folder `figures` of the sweep's run."""
+        with self._reachable():
+            parent = self._parent(origin)
+            for file in files:
+                self._client.log_artifact(parent, str(file), "figures")
 
     def close(self, origin: Origin, state: str = "FINISHED") -> None:
         """Marks the sweep's run as ended, if there is one: FINISHED, FAILED or KILLED."""

@@ -40,7 +40,7 @@ class Origin:
 
     @property
     def tag(self) -> str:
-        return f"sweeper.sweep.{self.sweep}.{self.profile}"
+        return accepted(f"sweeper.sweep.{self.sweep}.{self.profile}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def test_a_finished_trial_is_found_as_it_was_written(tmp_path):
     assert written.attempt == 1
     assert abs(written.finished_at - time.time()) < 5
     assert (written.seconds, written.cpu_seconds) == (2.5, 2.0)
-    assert store.find([one, trial(1)]) == {one.id: written}
+    assert store.find([one, trial(1)]) == {one.key: written}
     assert store.ids() == [one.id]
     described = json.loads((store.path(one.id) / "trial.json").read_text())
     assert described == {
@@ -70,11 +70,11 @@ def test_a_trial_runs_until_it_has_a_result(tmp_path):
     store, one = Folder(tmp_path), trial()
     assert store.find([one]) == {}
     attempt = store.start(one)
-    assert store.find([one])[one.id].state == "running"
+    assert store.find([one])[one.key].state == "running"
     with pytest.raises(LeaseHeld):
         store.start(one)
     attempt.finish(record(one))
-    assert store.find([one])[one.id].state == "done"
+    assert store.find([one])[one.key].state == "done"
 
 
 def test_numbers_that_are_not_finite_come_back(tmp_path):
@@ -85,7 +85,7 @@ def test_numbers_that_are_not_finite_come_back(tmp_path):
     (measured,) = store.history(one.id)
     assert math.isnan(measured.values["loss"])
     assert measured.values["kl"] == math.inf
-    found = store.find([one])[one.id]
+    found = store.find([one])[one.key]
     assert (found.state, found.result, found.error) == (
         "diverged",
         {"loss": -math.inf},
@@ -99,10 +99,10 @@ def test_a_failed_trial_may_be_started_again_and_its_seconds_count(tmp_path):
     first = store.entries(one.id)[-1]["seconds"]
     attempt = store.start(one)
     assert attempt.number == 2
-    assert store.find([one])[one.id].state == "running"
+    assert store.find([one])[one.key].state == "running"
     written = attempt.finish(record(one, seconds=4.0))
     assert written.seconds == 4.0 + first
-    assert store.find([one]) == {one.id: written}
+    assert store.find([one]) == {one.key: written}
 
 
 def test_a_later_failure_does_not_take_a_result_away(tmp_path):
@@ -110,7 +110,7 @@ def test_a_later_failure_does_not_take_a_result_away(tmp_path):
     done = finished(store, one)
     failed = finished(store, one, state="failed", error="no")
     assert (failed.state, failed.attempt) == ("failed", 2)
-    assert store.find([one]) == {one.id: done}
+    assert store.find([one]) == {one.key: done}
     assert store.entries(one.id)[-1]["state"] == "failed"
 
 
@@ -127,8 +127,8 @@ def test_each_evaluation_has_its_own_result(tmp_path):
     first = finished(store, few)
     assert store.find([many]) == {}
     second = finished(store, many, result={"cost/updates": 20.0, "test/nll": 0.25})
-    assert store.find([few]) == {few.id: first}
-    assert store.find([many]) == {many.id: second}
+    assert store.find([few]) == {few.key: first}
+    assert store.find([many]) == {many.key: second}
 
 
 def test_an_older_attempt_can_write_nothing_more(tmp_path):
@@ -142,7 +142,7 @@ def test_an_older_attempt_can_write_nothing_more(tmp_path):
     new.measure(5, {"loss": 1.0})
     written = new.finish(record(one))
     assert [m.values["loss"] for m in store.history(one.id)] == [1.0]
-    assert store.find([one]) == {one.id: written}
+    assert store.find([one]) == {one.key: written}
 
 
 def test_a_folder_that_is_removed_while_its_trial_runs_is_not_made_anew(tmp_path):
@@ -244,7 +244,7 @@ def test_a_record_names_all_code_that_had_a_part_in_it(tmp_path):
     attempt = store.start(one, "c3")  # afresh
     attempt.measure(5, {"loss": 1.0})
     assert attempt.finish(record(one)).provenance["code_digests"] == ["c3"]
-    assert store.find([one])[one.id].provenance["code_digests"] == ["c3"]
+    assert store.find([one])[one.key].provenance["code_digests"] == ["c3"]
 
 
 def test_a_disk_that_is_full_when_a_trial_ends_is_one_fault_and_leaves_it_free(tmp_path):
@@ -355,7 +355,7 @@ def test_killed_at_any_durable_step_a_trial_can_be_finished_and_a_result_is_neve
             assert point > 10
             break
         after = finished(store, one)
-        assert store.find([one]) == {one.id: after}
+        assert store.find([one]) == {one.key: after}
         assert [m.cost for m in store.history(one.id)] == [10.0]
 
 

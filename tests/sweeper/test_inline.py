@@ -64,7 +64,7 @@ def test_a_stop_ends_between_trials(here):
     trials = [toy("countdown", seed, steps=1) for seed in range(3)]
     inline(trials, here, on_record, resources=Resources(), stop=stop)
     assert len(records) == 1
-    assert Folder(here.store).find(trials).keys() == {trials[0].id}
+    assert Folder(here.store).find(trials).keys() == {trials[0].key}
 
 
 def test_a_stop_ends_a_trial_at_its_next_measurement(here):

@@ -105,7 +105,7 @@ def assert_complete(store, of, written):
     assert run.data.metrics["valid/nll"] == written.result["valid/nll"]
     files = {file.path for file in store._client.list_artifacts(run.info.run_id)}
     assert files == {"config.json", "nll.txt"}
-    assert store.find([of]) == {of.id: written}
+    assert store.find([of]) == {of.key: written}
     return run
 
 
@@ -300,7 +300,7 @@ def test_a_failed_trial_is_failed_and_a_retry_mends_it(root):
     (run,) = runs(store, trial=one.id)
     assert run.info.status == "FAILED"
     assert "out of luck" in run.data.tags["mlflow.note.content"]
-    assert store.find([one]) == {one.id: failed}
+    assert store.find([one]) == {one.key: failed}
     written = finished(folder, one)
     store.publish(one, folder, TABLE3)
     assert_complete(store, one, written)
@@ -318,6 +318,13 @@ def test_two_sweeps_share_a_run_and_each_finds_it(root):
     assert len(runs(store, kind="sweep")) == 2
 
 
+def test_a_sweep_with_a_changed_value_shares_a_run_too(root):
+    """A variant is called quick+1a2b3c4d, and MLflow takes no plus in a tag's name."""
+    changed = Origin(sweep="table1", profile="quick+1a2b3c4d")
+    assert parcel.accepted(changed.tag) == changed.tag
+    assert changed.tag != Origin(sweep="table1", profile="quick_1a2b3c4d").tag
+
+
 def test_two_evaluations_of_a_trial_are_two_runs(root):
     folder, store = Folder(root), MLflowStore(root)
     few, many = trial(samples=100), trial(samples=500)
@@ -325,8 +332,11 @@ def test_two_evaluations_of_a_trial_are_two_runs(root):
     for of in (few, many, few, many):
         store.publish(of, folder, TABLE3)
     assert len(runs(store, trial=few.id)) == 2
-    assert store.find([few]) == {few.id: written[0]}
-    assert store.find([many]) == {many.id: written[1]}
+    assert store.find([few, many]) == {few.key: written[0], many.key: written[1]}
+    assert store.find([many]) == {many.key: written[1]}
+    never = trial(seed=5)
+    assert store.trained([trial(samples=99), never]) == {few.id}
+    assert store.trained([never]) == set()
 
 
 def test_a_run_that_two_processes_created_is_made_one(root):
@@ -347,14 +357,14 @@ def test_a_run_that_two_processes_created_is_made_one(root):
 def test_a_deleted_run_is_missing_until_it_is_published_again(root):
     folder, store = Folder(root), MLflowStore(root)
     trials = [trial(seed) for seed in range(published.FEW + 2)]
-    written = {of.id: finished(folder, of) for of in trials}
+    written = {of.key: finished(folder, of) for of in trials}
     for of in trials:
         store.publish(of, folder, TABLE3)
     for origin in (None, TABLE3, TABLE1):
         assert MLflowStore(root).find(trials, origin) == written
     (run,) = runs(store, trial=trials[3].id)
     store._client.delete_run(run.info.run_id)
-    assert written.keys() - store.find(trials).keys() == {trials[3].id}
+    assert written.keys() - store.find(trials).keys() == {trials[3].key}
     store.publish(trials[3], folder, TABLE3)
     assert store.find(trials) == written
 
@@ -385,6 +395,10 @@ def test_the_sweeps_run_shows_its_tables(root, tmp_path):
     assert parent.info.run_name == "table3 (quick)"
     files = store._client.list_artifacts(parent.info.run_id, "tables")
     assert {file.path for file in files} == {"tables/table3.tex", "tables/tables.md"}
+    (tmp_path / "kl.png").write_bytes(b"a picture")
+    store.publish_figures(TABLE3, [tmp_path / "kl.png"])
+    files = store._client.list_artifacts(parent.info.run_id, "figures")
+    assert {file.path for file in files} == {"figures/kl.png"}
 
 
 def test_no_database_is_made_to_look_for_records(tmp_path):
@@ -418,6 +432,20 @@ def test_what_a_database_that_was_deleted_had_been_told_is_to_be_told_again(tmp_
         (root / "mlflow.db").unlink(missing_ok=True)
 
 
+def test_a_picture_is_told_once_until_it_is_another(tmp_path):
+    folder, uri = Folder(tmp_path), published.default_uri(tmp_path)
+    (tmp_path / "mlflow.db").touch()
+    told = {"figures": {"/kl.png": "0123"}}
+    where = delivery.figures_target(uri, TABLE3)
+    delivery.mark_delivered(tmp_path / "delivered.json", where, delivery.figures_digest(told))
+    assert delivery.figures_delivered(folder, told, uri, TABLE3)
+    assert not delivery.figures_delivered(folder, {"figures": {"/kl.png": "4567"}}, uri, TABLE3)
+    assert not delivery.figures_delivered(folder, told, uri, TABLE1)
+    courier = Courier(folder, TABLE3)
+    courier.publish_figures([])
+    assert courier.close() == 0
+
+
 @pytest.mark.parametrize(("last", "state"), [({"close": "FAILED"}, "FAILED"), (None, "KILLED")])
 def test_the_sweeps_run_ends_as_its_driver_says_or_was_killed(last, state):
     inbox = queue.SimpleQueue()
@@ -437,7 +465,7 @@ def test_a_store_that_cannot_be_used_is_the_couriers_problem_and_is_not_raised(t
 @pytest.mark.slow
 def test_the_courier_delivers_while_nobody_waits_and_remembers(root):
     folder, trials = Folder(root), [trial(seed) for seed in range(3)]
-    written = {of.id: finished(folder, of) for of in trials}
+    written = {of.key: finished(folder, of) for of in trials}
     courier = Courier(folder, TABLE3)
     began = time.perf_counter()
     for of in trials * 2:

@@ -64,23 +64,25 @@ def test_first_seeds_come_before_second_seeds_and_a_shared_trial_comes_once() ->
 
 def test_what_ended_is_run_again_only_when_asked() -> None:
     one, two = trial(0), trial(1)
-    records = {one.id: record(one, "failed"), two.id: record(two, "diverged")}
+    records = {one.key: record(one, "failed"), two.key: record(two, "diverged")}
     assert plan([one, two], records, "new").todo == ()
     assert plan([one, two], records, "new", retry=["failed"]).todo == (one,)
 
 
 def test_counts_name_every_state_and_tell_points_from_trials() -> None:
     one, two = trial(0), trial(1)
-    said = plan([one, two, one], {one.id: record(one)}, "new").as_json()
+    said = plan([one, two, one], {one.key: record(one)}, "new").as_json()
     assert said["counts"] == {
         "done": 1,
         "stale": 0,
         "running": 0,
+        "unscored": 0,
         "missing": 1,
         "failed": 0,
         "diverged": 0,
         "total": 2,
         "points": 3,
+        "trainings": 2,
     }
     assert said["trials"][1] == {
         "id": two.id,

@@ -66,10 +66,10 @@ def test_records_are_those_of_inline(ray_tune, here, tmp_path):
     ]
     by_ray, by_inline = {}, {}
     ray_tune.dispatch(
-        iter(trials), here, lambda r: by_ray.update({r.trial_id: r}), resources=Resources(), slots=2
+        iter(trials), here, lambda r: by_ray.update({r.key: r}), resources=Resources(), slots=2
     )
     elsewhere = Surroundings(store=tmp_path / "inline")
-    inline(trials, elsewhere, lambda r: by_inline.update({r.trial_id: r}), resources=Resources())
+    inline(trials, elsewhere, lambda r: by_inline.update({r.key: r}), resources=Resources())
 
     def essence(records):
         return {
@@ -78,7 +78,7 @@ def test_records_are_those_of_inline(ray_tune, here, tmp_path):
         }
 
     assert essence(by_ray) == essence(by_inline)
-    assert set(by_ray) == {trial.id for trial in trials}
+    assert set(by_ray) == {trial.key for trial in trials}
     assert Folder(here.store).find(trials) == by_ray
     for trial in trials:
         ray_history = Folder(here.store).history(trial.id)
@@ -115,7 +115,7 @@ def test_a_worker_that_dies_every_time_ends_in_a_failed_record(ray_tune, here, m
         ("failed", "the worker died 2 times: killed, out of memory or crashed"),
         ("done", None),
     ]
-    assert Folder(here.store).find(trials) == {r.trial_id: r for r in records}
+    assert Folder(here.store).find(trials) == {r.key: r for r in records}
     log = (Folder(here.store).path(trials[0].id) / "log.txt").read_text()
     assert "The actor died" in log
     assert capfd.readouterr() == ("", "")

@@ -247,11 +247,10 @@ BAD = {
 BAD_AFTER_HEAD = {
     "axis: {}": (
         "s.yaml:4:1: unknown key 'axis'; did you mean 'axes'? one of axes, base, budget, "
-        "data_root, description, import, metrics, name, profiles, reported, resources, set, "
-        "tables, trainer"
+        "claims, data_root, description, figures, import, metrics, name, profiles, reported, "
+        "resources, set, tables, trainer"
     ),
     "exclude: []": "s.yaml:4:1: 'exclude' is not supported yet",
-    "claims: {}": "s.yaml:4:1: 'claims' is not supported yet",
     # configurations
     "base: [1]": "s.yaml:4:7: configuration keys are expected (key: value), not a list",
     "base: {kl.start: 1, kl: {start: 2}}": (
@@ -297,6 +296,9 @@ BAD_AFTER_HEAD = {
     ),
     "axes: {x: {only: [a]}}": (
         "s.yaml:4:8: 'only' selects levels of an axis there is: unknown axis 'x'; there is none"
+    ),
+    "axes: {x: {also: {a: {}}}}": (
+        "s.yaml:4:8: 'also' adds to levels of an axis there is: unknown axis 'x'; there is none"
     ),
     "axes:\n  a: {A: {lr: 1}}\n  b: {B: {lr: 2}}": (
         "s.yaml:6:11: 'lr' is 2 here and 1 at s.yaml:5: axes 'b' and 'a' both write it; "
@@ -559,6 +561,92 @@ def test_an_axis_named_again_is_replaced_whole_in_its_place(first):
     ]
 
 
+CHANGED = """\
+name: t
+trainer: a.b:c
+axes:
+  model:
+    Plain: {}
+    Max: {set: {pooling: max, optim.lr: 0.5}, note: n, override: true}
+  seed: [0, 1]
+profiles:
+  own: {axes: {model: {also: {Max: {optim: {lr: 1e-3}, optim.algorithm: adam}}}}}
+  few: {axes: {model: {only: [Max, Plain], also: {Plain: {lr: 1}}}, seed: {also: {1: {lr: 2}}}}}
+"""
+
+
+def test_further_settings_over_levels_of_an_axis():
+    found = parse(CHANGED, "s.yaml", profile="own")
+    assert list(levels(found, "model").items()) == [
+        ("Plain", {}),
+        ("Max", {"pooling": "max", "optim.lr": 0.001, "optim.algorithm": "adam"}),
+    ]
+    changed = found.axis("model").levels[1]
+    assert (changed.note, changed.override) == ("n", True)
+    assert changed.set["pooling"].mark == Mark("s.yaml", 6, 17)
+    assert changed.set["optim.lr"].mark == Mark("s.yaml", 9, 45)
+
+
+def test_further_settings_stand_beside_a_selection():
+    found = parse(CHANGED.replace("{lr: 2}", "{x: 2}"), "s.yaml", profile="few")
+    assert list(levels(found, "model").items()) == [
+        ("Max", {"pooling": "max", "optim.lr": 0.5}),
+        ("Plain", {"lr": 1}),
+    ]
+    assert levels(found, "seed") == {"0": {"seed": 0}, "1": {"seed": 1, "x": 2}}
+
+
+def test_two_axes_clash_over_further_settings_too():
+    assert "s.yaml:10:87: 'lr' is 2 here and 1 at s.yaml:10" in said(CHANGED, profile="few")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{Max: {optim:", "{Mx: {optim:", "s.yaml:9:31: unknown level 'Mx' in axes.model.also; "),
+        ("[Max, Plain]", "[Max]", "s.yaml:10:44: unknown level 'Plain' in axes.model.also; "),
+        ("{Plain: {lr: 1}}", "{Plain: {note: b}}", "s.yaml:10:59: 'also' takes configuration keys"),
+        ("{Plain: {lr: 1}}", "{Plain: 1}", "configuration keys are expected (key: value), not 1"),
+        (
+            "also: {Plain: {lr: 1}}",
+            "also: [Plain]",
+            "axes.model.also must be a mapping, not a list",
+        ),
+    ],
+)
+def test_what_further_settings_are_refused(old, new, message):
+    assert message in said(CHANGED.replace("{lr: 2}", "{x: 2}").replace(old, new))
+
+
+def test_further_settings_of_a_profile_go_with_a_level_that_is_left_out(first):
+    """A profile that is taken into a file with fewer levels."""
+    path = first / "sweeps/first.yaml"
+    own = "own: {axes: {model: {also: {Max: {optim.lr: 2}, Plain: {optim.lr: 3}}}}}}"
+    path.write_text(path.read_text().replace("paper: {}}", f"paper: {{}}, {own}"))
+    found = second(
+        first,
+        "name: second\nimport: {from: first.yaml, take: [trainer, axes, profiles]}\n"
+        "axes: {model: {only: [Max]}}\n",
+        profile="own",
+    )
+    assert levels(found, "model") == {"Max": {"pooling": "max", "optim.lr": 2}}
+    path.write_text(path.read_text().replace("Plain: {optim", "Plane: {optim"))
+    with pytest.raises(SpecError, match=r"unknown level 'Plane' .*; did you mean 'Plain'"):
+        read("sweeps/second.yaml", profile="own")
+
+
+def test_further_settings_of_a_file_over_those_that_it_takes(first):
+    found = second(
+        first,
+        "name: second\nimport: {from: first.yaml, take: [trainer, axes, profiles]}\n"
+        "axes: {model: {also: {Max: {optim.lr: 2}}}}\n",
+    )
+    there = read("sweeps/first.yaml").axis("model")
+    assert found.axis("model").labels == there.labels
+    own = {level.label: written(level.set) for level in there.levels}
+    assert levels(found, "model") == {**own, "Max": {**own["Max"], "optim.lr": 2}}
+
+
 def test_imports_of_imports(first):
     second(
         first,
@@ -573,8 +661,8 @@ def test_imports_of_imports(first):
 
 BAD_IMPORTS = {
     "{from: first.yaml, take: [axis.model]}": (
-        "unknown entry 'axis.model' in take; one of axes, base, budget, data_root, metrics, "
-        "profiles, reported, resources, set, tables, trainer"
+        "unknown entry 'axis.model' in take; one of axes, base, budget, claims, data_root, "
+        "figures, metrics, profiles, reported, resources, set, tables, trainer"
     ),
     "{from: first.yaml, take: [axes.modle]}": (
         "unknown entry of axes 'modle' in sweeps/first.yaml; did you mean 'model'? "

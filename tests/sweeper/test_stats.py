@@ -54,6 +54,15 @@ def test_paired_t_without_spread_or_pairs():
     assert stats.paired_t([1.0]) is None
 
 
+def test_what_only_rounding_spreads_is_one_number():
+    differences = [b - a for a, b in [(100.1, 100.101), (250.3, 250.301), (600.7, 600.701)]]
+    assert stats.paired_t(differences) < 1e-12
+    assert stats.paired_t(differences, size=600.7) is None
+    assert stats.paired_t([1e-14, -2e-14], size=600.7) == 1.0  # no difference at all
+    real = [0.1, 0.2, 0.1]
+    assert stats.paired_t(real, size=600.7) == stats.paired_t(real)
+
+
 def test_differences_pair_by_key_not_by_position():
     start = {"0": 1.0, "1": 2.0, "2": 4.0}
     end = {"2": 5.0, "0": 1.5, "7": 9.0}

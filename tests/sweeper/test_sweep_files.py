@@ -15,9 +15,10 @@ from sweeper.trial import TrainerRef
 from trainers import config as trainer_config
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
-FILES = sorted(SWEEPS.glob("table*.yaml"))
+FILES = sorted(set(SWEEPS.glob("*.yaml")) - {SWEEPS / "paper.yaml"})
 PROFILES = ["paper", "quick", "small"]
-POINTS = {"table1": 8 * 2 * 3, "table2": 2 * 2 * 3, "table3": 3 * 2 * 2 * 3}
+POINTS = {"table1": 11 * 2 * 3, "table2": 2 * 2 * 3, "table3": 3 * 2 * 2 * 3}
+POINTS |= {"pooling": 5 * 2 * 3, "figure2": 3 * 3, "figure3": 3 * 3, "figure4": 4 * 2 * 3, "figure5": 3 * 3}
 
 
 def sweep(name, profile="quick"):
@@ -34,7 +35,7 @@ def test_every_file_reads_under_every_profile(path, profile):
     found = read(path, profile=profile)
     assert found.name == path.stem
     assert found.profile == profile
-    assert set(found.tables) >= {path.stem}
+    assert {*found.tables, *found.figures} >= {path.stem}
     assert found.trainer.config == "trainers.config"
 
 
@@ -43,11 +44,47 @@ def test_how_many_trials_there_are(name, count):
     assert len(expand(sweep(name), None)) == len(ids(name)) == count
 
 
+def test_of_the_poolings_only_attention_is_new():
+    new = [t for t in expand(sweep("pooling"), None) if t.id not in ids("table1")]
+    assert {trial.labels["pooling"] for trial in new} == {"attention"}
+
+
+def test_systems_of_other_papers_are_trained_as_there_under_the_papers_profile():
+    """Fang et al. (2019): Adam at 8e-4, 40 epochs. Wang & Wang (2019): Adam at 1e-3; the KL
+    weight grows by 1/40,000 a step after 6,000, an epoch of ours being 3,125 batches of 32."""
+    levels = {level.label: level.set for level in sweep("table1", "paper").axis("model").levels}
+    assert levels["iVAE"]["optim.lr"].value == 8e-4
+    assert levels["iVAE"]["optim.epochs"].value == 40
+    rnf = {key: setting.value for key, setting in levels["WAE-RNF"].items()}
+    assert rnf["kl.delay_epochs"] * 3125 == 6000
+    assert rnf["kl.end"] / (rnf["kl.warmup_epochs"] * 3125) == pytest.approx(1 / 40_000)
+    halved = [int(share * rnf["optim.epochs"]) for share in rnf["optim.milestones"]]
+    assert halved == [15 * 2000 // 3125, 35 * 2000 // 3125]
+    assert "optim.lr" not in levels["MaxPool"]
+
+
 def test_table_2_trains_nothing_of_its_own_and_table_3_half():
     assert ids("table2") <= ids("table1")
     assert len(ids("table3") & ids("table1")) == 18
     with_annealing = [t for t in expand(sweep("table3"), None) if t.labels["annealing"] == "With"]
     assert {trial.id for trial in with_annealing} <= ids("table1")
+
+
+def test_figures_4_and_5_train_nothing_of_their_own_and_figure_3_what_figure_2_does():
+    assert ids("figure4") | ids("figure5") <= ids("table1")
+    assert ids("figure3") == ids("figure2")
+    assert not ids("figure2") & ids("table1")
+
+
+@pytest.mark.parametrize(
+    ("profile", "corpus"), [("paper", "Yahoo"), ("quick", "Topics"), ("small", "Yahoo20k")]
+)
+def test_figures_2_and_5_have_one_corpus_and_figure_2_three_units(profile, corpus):
+    for name in ("figure2", "figure3", "figure5"):
+        assert sweep(name, profile).axis("dataset").labels == (corpus,)
+    for name in ("figure2", "figure3"):
+        base = sweep(name, profile).base
+        assert (base["size.encoder"].value, base["size.latent"].value) == (3, 3)
 
 
 def test_paper_profile_asks_for_the_corpora_of_the_paper(tmp_path):

@@ -82,11 +82,11 @@ def one_row():
         records = {}
         for trial, value in zip(trials, values, strict=True):
             if isinstance(value, float):
-                records[trial.id] = record(trial, test_nll_iw=value)
+                records[trial.key] = record(trial, test_nll_iw=value)
             elif value is not None:
-                records[trial.id] = record(trial, value)
-        named = {trials[i].id: state for i, state in (states or {}).items()}
-        known = {t.id: records[t.id].state if t.id in records else "missing" for t in trials}
+                records[trial.key] = record(trial, value)
+        named = {trials[i].key: state for i, state in (states or {}).items()}
+        known = {t.key: records[t.key].state if t.key in records else "missing" for t in trials}
         table = tabulate(spec, sweep, trials, records, states=known | named)
         return table.cells[0][0], table
 
@@ -148,7 +148,7 @@ def test_a_metric_that_the_trial_does_not_have_is_not_applicable(one_row):
     sweep = sweep_of([axis("model", ["A"])], [Metric(name="kl", source="test/kl")])
     trial = next(design(sweep))
     spec = TableSpec(name="t", rows="model", values=("kl",))
-    table = tabulate(spec, sweep, [trial], {trial.id: record(trial, test_nll_iw=1.0)})
+    table = tabulate(spec, sweep, [trial], {trial.key: record(trial, test_nll_iw=1.0)})
     assert (table.cells[0][0].state, table.cells[0][0].text) == ("not applicable", "–")
     assert table.filled
 
@@ -164,7 +164,12 @@ def test_a_record_scored_under_other_settings_is_missing(one_row):
     trial = next(design(sweep))
     other = replace(record(trial, test_nll_iw=1.0), evaluation_id="other")
     spec = TableSpec(name="t", rows="model", values=("nll",))
-    assert tabulate(spec, sweep, [trial], {trial.id: other}).cells[0][0].state == "missing"
+    assert tabulate(spec, sweep, [trial], {other.key: other}).cells[0][0].state == "missing"
+    states = {trial.key: "unscored"}
+    table = tabulate(spec, sweep, [trial], {other.key: other}, states=states)
+    assert (table.cells[0][0].state, table.cells[0][0].text) == ("unscored", "unscored")
+    assert "trials: 0 of 1 done, 1 unscored" in table.footer
+    assert not table.filled
 
 
 def test_labels_that_share_a_trial_count_it_once():
@@ -174,7 +179,7 @@ def test_labels_that_share_a_trial_count_it_once():
         for x in ("W.O.", "With")
     ]
     spec = TableSpec(name="t", rows="model", values=("nll",), over=("annealing",))
-    records = {trials[0].id: record(trials[0], test_nll_iw=5.0)}
+    records = {trials[0].key: record(trials[0], test_nll_iw=5.0)}
     cell = tabulate(spec, sweep, trials, records).cells[0][0]
     assert (cell.n, cell.points, cell.trials) == (1, 1, (trials[0].id,))
 
@@ -190,7 +195,7 @@ def test_the_order_of_trials_and_records_does_not_matter():
     sweep = sweep_of([axis("model", ["A", "B"]), axis("seed", ["0", "1", "2"])], [NLL])
     spec = TableSpec(name="t", rows="model", values=("nll",), over=("seed",), cell="{mean} ± {sd}")
     trials = list(design(sweep))
-    records = {t.id: record(t, test_nll_iw=0.1 * i + 1e-9) for i, t in enumerate(trials)}
+    records = {t.key: record(t, test_nll_iw=0.1 * i + 1e-9) for i, t in enumerate(trials)}
     backwards = dict(reversed(records.items()))
     for render in RENDERERS.values():
         first = render(tabulate(spec, sweep, trials, records))
@@ -225,7 +230,7 @@ def annealing():
         for t in trials:
             value = values[t.labels["model"]][t.labels["annealing"] == "With"][t.seed]
             if value is not None:
-                records[t.id] = record(t, test_nll_iw=value)
+                records[t.key] = record(t, test_nll_iw=value)
         return tabulate(spec, sweep, trials, records)
 
     return build
@@ -330,14 +335,14 @@ def test_a_reference_is_a_row_of_its_own_and_never_ranked():
         best=Best(values=("nll",)),
     )
     trials = list(design(sweep))
-    records = {t.id: record(t, test_nll_iw=80.0, test_nll_floor=76.74) for t in trials}
+    records = {t.key: record(t, test_nll_iw=80.0, test_nll_floor=76.74) for t in trials}
     table = tabulate(spec, sweep, trials, records)
     assert texts(table) == {"exact floor": ["76.7"], "A": ["80.0"]}
     assert not table.cells[0][0].best
     assert table.counts == {"value": 1}
     empty = tabulate(spec, sweep, trials, {})
     assert texts(empty) == {"exact floor": ["–"], "A": ["missing"]}
-    unknown = {t.id: record(t, test_nll_iw=80.0) for t in trials}
+    unknown = {t.key: record(t, test_nll_iw=80.0) for t in trials}
     assert texts(tabulate(spec, sweep, trials, unknown)) == {"A": ["80.0"]}
 
 
@@ -352,7 +357,7 @@ def test_rows_can_be_chosen_ordered_renamed_and_pinned():
         labels={"C": "the last"},
     )
     trials = list(design(sweep))
-    records = {t.id: record(t, test_nll_iw=float(i)) for i, t in enumerate(trials)}
+    records = {t.key: record(t, test_nll_iw=float(i)) for i, t in enumerate(trials)}
     table = tabulate(spec, sweep, trials, records)
     assert [row.label for row in table.rows] == ["the last", "A"]
     assert texts(table) == {"C": ["5.0"], "A": ["1.0"]}
@@ -367,7 +372,7 @@ def test_a_conditional_axis_has_a_column_for_trials_without_it():
         )
     ]
     spec = TableSpec(name="t", rows="model", columns=("cycles",), values=("nll",))
-    records = {t.id: record(t, test_nll_iw=float(i)) for i, t in enumerate(trials)}
+    records = {t.key: record(t, test_nll_iw=float(i)) for i, t in enumerate(trials)}
     table = tabulate(spec, sweep, trials, records)
     assert [column.path for column in table.columns] == [("2",), ("4",), ("–",)]
     assert texts(table) == {"A": ["–", "–", "0.0"], "B": ["1.0", "2.0", "–"]}
@@ -378,8 +383,8 @@ def test_read_at_the_cost_of_the_cheapest():
     sweep = sweep_of([axis("model", ["cheap", "dear"])], [metric])
     cheap, dear = design(sweep)
     records = {
-        cheap.id: record(cheap, cost_updates=200.0, valid_nelbo=84.0),
-        dear.id: record(dear, cost_updates=600.0, valid_nelbo=70.0),
+        cheap.key: record(cheap, cost_updates=200.0, valid_nelbo=84.0),
+        dear.key: record(dear, cost_updates=600.0, valid_nelbo=70.0),
     }
 
     def history(trial):
@@ -418,7 +423,7 @@ MODELS = [
 ]
 METRICS = [
     NLL,
-    Metric(name="nll_bound", source="test/nll_bound", label="NLL, own figure", format=".1f"),
+    Metric(name="own", source="test/own", label="NLL, own figure", format=".1f"),
     Metric(name="kl", source="test/kl", format=".1f"),
     Metric(name="mi", source="test/mi_batch", format=".1f"),
     Metric(name="au", source="test/au", format=".0f"),
@@ -443,7 +448,7 @@ def published_records(rows, trials, axes):
             result = {sources[name]: float(value) for name, value in place.items()}
             if trial.labels["model"] == "LSTM-LM":
                 result["test/nll_exact"] = result.pop("test/nll_iw")
-            records[trial.id] = replace(record(trial), result=result)
+            records[trial.key] = replace(record(trial), result=result)
     return records
 
 
@@ -455,7 +460,7 @@ def test_table_1_of_the_paper(paper):
         name="table1",
         rows="model",
         columns=("dataset",),
-        values=("nll", "nll_bound", "kl", "mi", "au"),
+        values=("nll", "own", "kl", "mi", "au"),
         labels={"MaxPool": "SeqVAE + MaxPool"},
         rules_after=("Aggressive", "MaxPool"),
         best=Best(values=("nll",)),
@@ -578,7 +583,7 @@ def test_the_footer_says_what_the_table_was_made_of():
     )
     stamp = {"code_digest": "c0de" * 4, "commit": "f00d" * 10, "dirty": True}
     spec = TableSpec(name="t", rows="model", values=("nll",))
-    records = {trial.id: replace(record(trial, test_nll_iw=1.0), provenance=stamp)}
+    records = {trial.key: replace(record(trial, test_nll_iw=1.0), provenance=stamp)}
     table = tabulate(spec, sweep, [trial], records)
     assert table.footer == (
         "nll: mean; lower is better: nll",
@@ -602,6 +607,7 @@ def test_the_footer_says_what_the_table_was_made_of():
         (0.00012, ".1e", "1.2e−04"),
         (0.256, ".1%", "25.6%"),
         (0.5, "g", "0.5"),
+        (3.04159, ".3g", "3.04"),
         (3.0, "d", "3"),
     ],
 )

@@ -90,6 +90,31 @@ def barrier(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]
     yield {"cost/updates": 1, "gpu": float(os.environ["CUDA_VISIBLE_DEVICES"])}
 
 
+def keeps(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
+    """Trains three updates, once, and scores what it kept: score = samples + seed. Counts
+    both in its folder. Cannot score with less than one sample."""
+    kept = run.folder / "checkpoints" / "trained"
+    samples = config["evaluate"]["samples"]
+    if not kept.exists():
+        if run.score_only:
+            raise RuntimeError("nothing to score")
+        count(run.folder / "trainings")
+        for update in range(1, 4):
+            time.sleep(config.get("pause", 0.0))
+            yield {"cost/updates": update, "loss": 1 / update}
+        kept.parent.mkdir(exist_ok=True)
+        kept.touch()
+    if samples < 1:
+        raise ValueError(f"{samples} samples")
+    count(run.folder / "scorings")
+    yield {"cost/updates": 3, "score": float(samples + run.seed)}
+
+
+def count(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("1\n")
+
+
 def waits(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
     """Goes on until it is closed."""
     update = 0

@@ -22,7 +22,13 @@ def test_defaults_are_those_of_he_et_al() -> None:
     """Batches, rates and sizes as released by He et al. (2019), recipe of the paper."""
     found = effective({"data": "yahoo"})
     assert found["size"] == {"embedding": 512, "encoder": 1024, "decoder": 1024, "latent": 32}
-    assert found["kl"] == {"schedule": "linear", "start": 0.1, "warmup_epochs": 10.0}
+    assert found["kl"] == {
+        "schedule": "linear",
+        "start": 0.1,
+        "end": 1.0,
+        "warmup_epochs": 10.0,
+        "delay_epochs": 0.0,
+    }
     assert found["init"] == {"scheme": "uniform", "scale": 0.01, "embedding": 0.1}
     assert found["optim"] == {
         "algorithm": "sgd",
@@ -118,19 +124,26 @@ def test_all_faults_are_told_at_once_each_with_its_key() -> None:
     assert dict(found) == {
         "poling": (
             "unknown key 'poling'; did you mean 'pooling'? known: data, limits, model, pooling, "
-            "decoder, posterior, objective, scheme, word_dropout, dropout, size, init, kl, optim, "
-            "aggressive, precision, evaluate"
+            "decoder, posterior, objective, scheme, word_dropout, cosine, dropout, size, init, kl, "
+            "optim, aggressive, critic, flow, wasserstein, precision, evaluate"
         ),
         "pooling": (
-            "unknown pooling 'mx'; did you mean 'max'? one of abs, avg, last, max, or a module:name"
+            "unknown pooling 'mx'; did you mean 'max'? one of abs, attention, avg, last, max, "
+            "or a module:name"
         ),
         "model": ("unknown model 'seqvae'; did you mean 'seq_vae'? one of language_model, seq_vae"),
         "size.encoder": "encoder must be a whole number; not 1.5",
-        "size.hidden": "unknown key 'hidden' in size; known: embedding, encoder, decoder, latent",
+        "size.hidden": (
+            "unknown key 'hidden' in size; did you mean 'critic.hidden'? "
+            "known: embedding, encoder, decoder, latent"
+        ),
         "optim.lr": "lr must be a number; not '1e-3' (text; write 0.001)",
         "optim.milestones": "milestones (item 2) must be at most 1; not 2",
         "optim.batch": "batch must be at least 1; not 0",
-        "kl": "kl must be a mapping with keys among schedule, weight, start, warmup_epochs; not 3",
+        "kl": (
+            "kl must be a mapping with keys among schedule, weight, start, end, warmup_epochs, "
+            "delay_epochs, cycles, ratio, span_epochs; not 3"
+        ),
     }
 
 
@@ -154,7 +167,11 @@ def test_all_faults_are_told_at_once_each_with_its_key() -> None:
         ({"optim": {"rule": "milestone"}}, "optim.rule", "did you mean 'milestones'?"),
         ({"optim": {"rule": ["plateau"]}}, "optim.rule", "rule must be text; not ['plateau']"),
         ({"kl": {"schedule": "linaer"}}, "kl.schedule", "did you mean 'linear'?"),
-        ({"kl": {"schedule": "x"}}, "kl.schedule", "one of constant, linear, none, or a module"),
+        (
+            {"kl": {"schedule": "x"}},
+            "kl.schedule",
+            "one of constant, cyclical, linear, none, or a module",
+        ),
         ({"init": None}, "init", "must be a mapping with keys among scheme, scale, embedding"),
         ({"pooling": "my-pkg:thing"}, "pooling", "or a module:name"),
         ({"pooling": "x" * 900}, "pooling", "unknown pooling"),
@@ -183,7 +200,8 @@ def test_a_configuration_needs_data_and_to_be_a_mapping() -> None:
 def test_a_part_may_be_anybody_s(part: str) -> None:
     section = {"schedule": "kl", "rule": "optim"}.get(part)
     for name in (*config.NAMES[part], "my_pkg.parts:mine"):
-        chosen = {part: name}
+        together = name in ("adversarial", "dual")  # Neither is anything without the other.
+        chosen = {"objective": "dual", "scheme": "adversarial"} if together else {part: name}
         found = effective({"data": "d"} | ({section: chosen} if section else chosen))
         assert (found[section] if section else found)[part] == name
 

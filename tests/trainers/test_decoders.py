@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.decoders import DECODERS, LSTMDecoder, dropout_mask, tanh
+from trainers.decoders import DECODERS, LSTMDecoder, State, dropout_mask, tanh
 
 WORDS, EMBEDDING, HIDDEN, LATENT = 23, 6, 10, 3
 
@@ -47,7 +47,8 @@ def slow_nll(decoder: LSTMDecoder, tokens: list[int], code_Z: Tensor, inputs=Non
     hidden_H = torch.tanh(cell_H)
     total = torch.zeros((), dtype=torch.float64)
     for word, target in zip(inputs or tokens[:-1], tokens[1:], strict=True):
-        read = torch.cat([weights["embed.weight"][word], code_Z])
+        read = weights["embed.weight"][word]
+        read = torch.cat([read, code_Z]) if decoder.feed else read
         gates = weights["lstm.weight_ih_l0"] @ read + weights["lstm.bias_ih_l0"]
         gates = gates + weights["lstm.weight_hh_l0"] @ hidden_H + weights["lstm.bias_hh_l0"]
         enter, forget, new, out = gates.split(HIDDEN)
@@ -84,6 +85,67 @@ def test_log_likelihood_is_the_plain_decoders(decoder: LSTMDecoder) -> None:
         ]
     torch.testing.assert_close(ll_BS.double(), torch.tensor(expected).double(), rtol=1e-5, atol=0)
     assert not ll_BS.requires_grad
+
+
+def test_steps_add_up_to_reconstruction(decoder: LSTMDecoder) -> None:
+    tokens_BT, latent_BZ = sentences(4, 9)
+    decoder.dropout = 0.5  # Must not count here.
+    steps = stepwise(decoder, tokens_BT, decoder.start(latent_BZ, 4))
+    _, nll_B = decoder.eval().reconstruction(tokens_BT, latent_BZ)
+    torch.testing.assert_close(-sum(steps), nll_B, rtol=1e-5, atol=0)
+
+
+def test_steps_of_a_language_model_add_up_to_reconstruction() -> None:
+    model, (tokens_BT, _) = a_decoder("lstm", latent=0), sentences(4, 9)
+    _, nll_B = model.reconstruction(tokens_BT, None)
+    steps = stepwise(model, tokens_BT, model.start(None, 4))
+    torch.testing.assert_close(-sum(steps), nll_B.detach(), rtol=1e-5, atol=0)
+
+
+def stepwise(decoder: LSTMDecoder, tokens_BT: Tensor, state: State) -> list[Tensor]:
+    """log p of each target word [B], in its turn."""
+    log_p = []
+    for words_B, targets_B in zip(tokens_BT.T[:-1], tokens_BT.T[1:], strict=True):
+        log_p_BV, state = decoder.step(words_B, state)
+        torch.testing.assert_close(log_p_BV.exp().sum(1), torch.ones(len(words_B)))
+        assert not log_p_BV.requires_grad
+        log_p.append(log_p_BV[range(len(words_B)), targets_B])
+    return log_p
+
+
+def test_one_may_go_on_from_a_state_in_two_ways(decoder: LSTMDecoder) -> None:
+    """Row 2 and twice row 0 of three sentences, whose states a step leaves as they are."""
+    tokens_BT, latent_BZ = sentences(3, 4)
+    rows = torch.tensor([2, 0, 0])
+    state, alone = decoder.start(latent_BZ), decoder.start(latent_BZ[rows])
+    for words_B in tokens_BT.T[:2]:
+        _, state = decoder.step(words_B, state)
+        _, alone = decoder.step(words_B[rows], alone)
+    words_B = torch.tensor([7, 8, 9])
+    expected, _ = decoder.step(words_B, alone)
+    decoder.step(tokens_BT.T[2], state)
+    found, _ = decoder.step(words_B, state.of(rows))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_code_that_is_not_fed_matters_through_the_initial_state_alone() -> None:
+    """Where no state leads on to the next (forget gates shut, no recurrent weights) no word
+    knows the code."""
+    decoder = a_decoder("initial")
+    assert decoder.lstm.weight_ih_l0.shape == (4 * HIDDEN, EMBEDDING)
+    with torch.no_grad():
+        decoder.lstm.weight_hh_l0.zero_()
+        decoder.lstm.bias_ih_l0[HIDDEN : 2 * HIDDEN] = -1e4
+    tokens_BT, latent_BZ = sentences(1, 6)
+    first, second = decoder.start(latent_BZ), decoder.start(-latent_BZ)
+    assert not torch.equal(first.cell_NH, second.cell_NH)
+    assert torch.equal(first.cell_NH.tanh(), first.hidden_NH)
+    steps = [stepwise(decoder, tokens_BT, state) for state in (first, second)]
+    torch.testing.assert_close(*steps, rtol=0, atol=0)
+    with torch.no_grad():
+        decoder.lstm.bias_ih_l0[HIDDEN : 2 * HIDDEN] = 0
+    steps = [stepwise(decoder, tokens_BT, state) for state in (first, second)]
+    assert all(not torch.equal(*pair) for pair in zip(*steps, strict=True))
 
 
 def test_padding_adds_nothing(decoder: LSTMDecoder) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainers.lr_rules import Milestones, Plateau
+from trainers.lr_rules import Milestones, Plateau, Verdict
 
 PLATEAU = SimpleNamespace(lr=1.0, decay=0.5, patience=2, first_decay_epoch=15, decays=5)
 
@@ -53,6 +53,15 @@ def test_losses_before_the_first_decay_epoch_are_counted() -> None:
     # Worse than epoch 0 ever since: the first decay at epoch 15 itself, then every second.
     assert [epoch for epoch, (_, reload, _) in enumerate(told) if reload] == [15, 17, 19, 21, 23]
     assert told[-1] == (0.5**5, True, True)
+
+
+def test_losses_of_an_unsettled_objective_are_as_if_there_had_been_none() -> None:
+    """Neither counted nor made the reference: the first settled loss is better than none."""
+    rule = Plateau(SimpleNamespace(lr=1.0, decay=0.5, patience=2, first_decay_epoch=0, decays=5))
+    for epoch, loss in enumerate([1.0, 5.0, 2.0, 9.0, 9.5, 9.9]):
+        assert rule.after(epoch, loss, settled=False) == Verdict(lr=1.0)
+    told = [rule.after(6 + n, loss) for n, loss in enumerate([7.0, 7.1, 7.2])]
+    assert told == [Verdict(lr=1.0), Verdict(lr=1.0), Verdict(lr=0.5, reload_best=True)]
 
 
 def test_plateau_goes_on_from_its_state() -> None:

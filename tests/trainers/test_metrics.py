@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ from trainers.encoders import LSTMEncoder
 from trainers.metrics import (
     active_units,
     batch_information,
+    centre_nll,
+    dual_summary,
     effective_sample_size,
     exact_nll,
+    features,
     importance_log_likelihood,
     importance_nll,
-    kl,
     mean_and_error,
     mean_pairwise_cosine,
     mi_batch,
@@ -219,6 +223,23 @@ def test_mi_full_is_a_mixtures_information() -> None:
     assert mi_full(mean_NZ, logvar_NZ, codes_NZ) == pytest.approx(expected, abs=noise)
 
 
+def test_mi_batch_is_the_information_within_a_batch() -> None:
+    """On average over 2000 batches of three sentences: I(sentence; z), H(z) by quadrature."""
+    means, deviation = torch.tensor([-1.5, 0.0, 2.0]), 0.7
+    grid = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
+    components = torch.distributions.Normal(means.double(), deviation)
+    density = components.log_prob(grid[:, None]).exp().mean(1)
+    entropy = -float(torch.trapezoid(torch.xlogy(density, density), grid))
+    expected = entropy - float(components.entropy()[0])
+    assert 0.5 < expected < math.log(3)
+    mean_NZ = means.repeat(2000)[:, None]
+    logvar_NZ = torch.full_like(mean_NZ, 2 * math.log(deviation))
+    codes_NZ = mean_NZ + deviation * torch.randn(mean_NZ.shape, generator=seeded(1))
+    noise = 4 * math.sqrt(0.5 / 6000)
+    found = mi_batch(mean_NZ, logvar_NZ, codes_NZ, [3] * 2000)
+    assert found == pytest.approx(expected, abs=noise)
+
+
 def test_mi_batch_is_capped_by_its_batches_and_mi_full_is_not() -> None:
     """Posteriors that never overlap: the information is the log of their number."""
     mean_NZ = torch.stack([1000.0 * torch.arange(512), torch.zeros(512)], 1)
@@ -331,7 +352,7 @@ def test_a_collapsed_posterior_has_no_kl_information_or_active_units() -> None:
 def test_kl_near_collapse_is_not_below_0() -> None:
     """mean 0 and log var l: 1/2 (l^2 / 2 + l^3 / 6) a dimension, below float32's unit of 1."""
     logvar_BZ = torch.tensor([[1e-4, -1e-4], [3e-5, 2e-5], [-1e-6, 1e-6]])
-    kl_B = kl(Gaussian(mean_BZ=torch.zeros(3, 2), logvar_BZ=logvar_BZ))
+    kl_B = Gaussian(mean_BZ=torch.zeros(3, 2), logvar_BZ=logvar_BZ).double().kl()
     logvar_BZ = logvar_BZ.double()
     expected_B = 0.5 * (logvar_BZ**2 / 2 + logvar_BZ**3 / 6).sum(1)
     torch.testing.assert_close(kl_B, expected_B, rtol=1e-4, atol=0)
@@ -379,11 +400,114 @@ def test_mean_and_its_standard_error() -> None:
     assert math.isnan(mean_and_error(torch.tensor([1.0]))[1])
 
 
-# NLL and perplexity of test splits in print: He et al. (2019), Kim et al. (2018) and Fang et
-# al. (2019). NLL / ln PPL is the mean number of targets, `</s>` counted and `<s>` not.
+# What one paper alone reports
+
+
+class Critic:
+    """Callable as critics are: log q(z|x) / p(z), and log q(z) / p(z) with q(z) the mean over
+    the toy's sentences, each multiplied by `scale` and moved by `offset`."""
+
+    def __init__(self, model: LinearGaussian, *, scale: float = 1.0, offset: float = 0.0) -> None:
+        self.model, self.scale, self.offset = model, scale, offset
+
+    def __call__(self, codes_BSZ: Tensor, feature_BSH: Tensor) -> tuple[Tensor, Tensor]:
+        codes_BS, x_BS = codes_BSZ.squeeze(-1), feature_BSH[..., 0]
+        log_p_BS = torch.distributions.Normal(0.0, 1.0).log_prob(codes_BS)
+        of_one = torch.distributions.Normal(*self.moments(x_BS))
+        of_all = torch.distributions.Normal(*self.moments(toy_numbers()))
+        log_q_BS = of_all.log_prob(codes_BS[..., None]).logsumexp(-1) - math.log(12)
+        ratios = of_one.log_prob(codes_BS) - log_p_BS, log_q_BS - log_p_BS
+        return tuple(self.scale * it + self.offset for it in ratios)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, float]:
+        """Mean and deviation of q(z|x)."""
+        variance = self.model.widening * NOISE**2 / (SLOPE**2 + NOISE**2)
+        return x * SLOPE / (SLOPE**2 + NOISE**2) + self.model.shift, math.sqrt(variance)
+
+
+def toy_numbers() -> Tensor:
+    return (torch.arange(12) * 8 - 50) / 10
+
+
+def of_toy(model: LinearGaussian) -> dict[str, float]:
+    """Per sentence: KL of q(z|x), KL of q(z) by quadrature, E_q[-log p(x|z)]."""
+    mean_N, deviation = Critic(model).moments(toy_numbers().double())
+    q_N, p = torch.distributions.Normal(mean_N, deviation), torch.distributions.Normal(0.0, 1.0)
+    grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    density = q_N.log_prob(grid[:, None]).exp().mean(1)
+    ratio = torch.xlogy(density, density) - density * p.log_prob(grid)
+    apart_N = (toy_numbers() - SLOPE * mean_N) ** 2 + (SLOPE * deviation) ** 2
+    rec_N = 0.5 * apart_N / NOISE**2 + math.log(NOISE * math.sqrt(2 * math.pi))
+    return {
+        "kl": float(torch.distributions.kl_divergence(q_N, p).mean()),
+        "aggregate_kl": float(torch.trapezoid(ratio, grid)),
+        "rec": float(rec_N.mean()),
+    }
+
+
+def repeatedly(summary: Callable[[torch.Generator], dict[str, float]]) -> dict[str, Any]:
+    """Mean of each figure over 60 generators and four standard errors of it."""
+    rows = [summary(seeded(seed)) for seed in range(60)]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {name: (it.mean(), 4 * it.std(ddof=1) / math.sqrt(60)) for name, it in columns.items()}
+
+
+def test_with_the_true_ratios_the_dual_form_is_the_kl() -> None:
+    model, batches = LinearGaussian(shift=0.2, widening=1.2), toy_batches()
+    model.critics = Critic(model)
+    found, exact = repeatedly(lambda it: dual_summary(model, batches, 400, it)), of_toy(model)
+    expected = {
+        "kl_dual": exact["kl"],
+        "nll_dual": exact["rec"] + exact["kl"],
+        "mi_dual": exact["kl"] - exact["aggregate_kl"],
+    }
+    assert found.keys() == expected.keys()
+    for name, (mean, error) in found.items():
+        assert mean == pytest.approx(expected[name], abs=error), name
+        assert error < 0.1, name
+
+
+@pytest.mark.parametrize("wrong", [{"offset": 0.7}, {"offset": -1.0}, {"scale": 0.4}, {"scale": 0}])
+def test_with_any_others_it_is_less_than_the_negative_elbo(wrong: dict[str, float]) -> None:
+    model, batches = LinearGaussian(shift=0.2, widening=1.2), toy_batches()
+    model.critics = Critic(model, **wrong)
+    found, exact = repeatedly(lambda it: dual_summary(model, batches, 400, it)), of_toy(model)
+    mean, error = found["kl_dual"]
+    assert mean < exact["kl"] - error
+    mean, error = found["nll_dual"]
+    assert mean < exact["rec"] + exact["kl"] - error
+
+
+def test_the_nll_at_the_centre_is_its_two_terms() -> None:
+    model, batches = LinearGaussian(shift=0.2, widening=1.2), toy_batches()
+    mean_N, _ = Critic(model).moments(toy_numbers())
+    noise = torch.distributions.Normal(SLOPE * mean_N, NOISE)
+    expected = of_toy(model)["kl"] - float(noise.log_prob(toy_numbers()).mean())
+    found = repeatedly(lambda it: centre_nll(model, batches, 100, it))["nll_at_centre"]
+    assert found[0] == pytest.approx(expected, abs=found[1])
+    assert found[1] < 0.1
+
+
+def test_features_stand_in_the_splits_order() -> None:
+    features_NH = features(LinearGaussian(), toy_batches())
+    assert features_NH.dtype == torch.float64
+    torch.testing.assert_close(features_NH[:, 0].float(), toy_numbers())
+
+
+# NLL and perplexity of test splits in print: Yang et al. (2017), Kim et al. (2018), He et al.
+# (2019) and Fang et al. (2019). NLL / ln PPL is the mean number of targets, `</s>` counted and
+# `<s>` not; rounded as they are the pairs give it within 3e-4.
 PUBLISHED = {
-    "yahoo": (79.867, [(328.0, 60.75), (328.6, 61.21), (326.7, 59.77), (327.5, 60.4)]),
-    "yelp": (96.656, [(357.03, 40.20), (348.2, 36.70)]),
+    "yahoo": (
+        79.867,
+        [
+            (334.9, 66.2),
+            *((327.5, 60.4), (329.1, 61.6)),
+            *((328.0, 60.75), (328.6, 61.21), (326.7, 59.77)),
+            *((309.5, 48.22), (309.1, 47.93)),
+        ],
+    ),
+    "yelp": (96.656, [(362.7, 42.6), (357.03, 40.20), (348.2, 36.70), (348.7, 36.88)]),
 }
 
 
@@ -392,5 +516,5 @@ def test_published_perplexities_follow_from_published_nll(corpus: str) -> None:
     targets, pairs = PUBLISHED[corpus]
     for nll, published in pairs:
         found = perplexity(nll * 10_000, round(targets * 10_000))
-        assert found == pytest.approx(published, rel=2.5e-3)
-        assert nll / math.log(found) == pytest.approx(targets)
+        assert found == pytest.approx(published, rel=1.5e-3)
+        assert nll / math.log(published) == pytest.approx(targets, rel=3e-4)

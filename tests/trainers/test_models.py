@@ -149,7 +149,7 @@ def test_a_posterior_at_the_prior_has_no_kl() -> None:
 def test_elbo_is_the_mean_over_sentences_of_its_two_terms() -> None:
     model, streams = made(), Streams(5)
     tokens_BT = torch.as_tensor(np.stack(sentences(4, 4, 4)))
-    loss = elbo(model, tokens_BT, weight=0.3, streams=streams)
+    loss = elbo(model, tokens_BT, weight=0.3, streams=streams, config=configured())
     expected = (loss.rec_B + 0.3 * loss.kl_B).mean()
     torch.testing.assert_close(loss.mean.detach(), expected)
     assert loss.mean.requires_grad
@@ -164,7 +164,7 @@ def test_gradients_of_elbo_are_those_of_its_equations(weight: float) -> None:
     with torch.no_grad():
         model.posterior.linear.weight.mul_(15)
     tokens_BT = torch.as_tensor(np.stack(sentences(4, 4, 4)))
-    loss = elbo(model, tokens_BT, weight=weight, streams=Streams(5))
+    loss = elbo(model, tokens_BT, weight=weight, streams=Streams(5), config=configured())
     assert 0.5 < float(loss.kl_B.mean()) < 5
     loss.mean.backward()
     twin = {name: it.detach().double().requires_grad_() for name, it in model.named_parameters()}
@@ -227,7 +227,7 @@ def test_a_model_that_knows_nothing_is_uniform_over_words() -> None:
         model = made(model=kind)
         for parameter in model.parameters():
             parameter.data.zero_()
-        loss = objective(model, tokens_BT, weight=1.0, streams=Streams(0))
+        loss = objective(model, tokens_BT, weight=1.0, streams=Streams(0), config=configured())
         assert loss.mean.item() == pytest.approx(5 * math.log(WORDS), rel=1e-6)
 
 
@@ -251,11 +251,12 @@ def test_dropout_reads_its_own_stream() -> None:
     tokens_BT = torch.as_tensor(np.stack(sentences(5, 5)))
     model = made(dropout=0.5).train()
     before = torch.random.get_rng_state()
-    first = elbo(model, tokens_BT, weight=1.0, streams=Streams(1)).mean.item()
-    assert elbo(model, tokens_BT, weight=1.0, streams=Streams(1)).mean.item() == first
+    known = {"weight": 1.0, "config": configured()}
+    first = elbo(model, tokens_BT, streams=Streams(1), **known).mean.item()
+    assert elbo(model, tokens_BT, streams=Streams(1), **known).mean.item() == first
     streams = Streams(1)
     streams.generators["dropout"] = torch.Generator().manual_seed(99)
-    assert elbo(model, tokens_BT, weight=1.0, streams=streams).mean.item() != first
+    assert elbo(model, tokens_BT, streams=streams, **known).mean.item() != first
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -24,6 +24,9 @@ FOLDER = Path(
 )
 REPLAY = FOLDER / "he_plain" / "replay.npz"
 
+STREAMS = {"noise": None, "dropout": None}
+PLAIN = typed({"data": "any"})
+
 pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(
@@ -87,7 +90,7 @@ def replayed_loss(
     assert list(tokens_BT.shape) == [expected["size"], expected["length"]]
     noise_BZ = torch.as_tensor(replay[f"eps/{update:02d}"])
     patch.setattr(torch, "randn", lambda *_, **__: noise_BZ)
-    return elbo(model, tokens_BT, weight=weight, streams={"noise": None, "dropout": None})
+    return elbo(model, tokens_BT, weight=weight, streams=STREAMS, config=PLAIN)
 
 
 def peer_model(replay: np.lib.npyio.NpzFile) -> SequenceVAE:

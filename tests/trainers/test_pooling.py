@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from trainers.models import pooling
 from trainers.pooling import POOLINGS
 
 
 def slowly(name: str, states_TH: Tensor) -> Tensor:
     """The pooling of one sentence's states, unit by unit in plain Python."""
     pooled = []
+    attended = attention(states_TH) if name == "attention" else ()
     for unit in states_TH.unbind(1):
         values = list(unit)
         if name == "last":
@@ -19,9 +23,26 @@ def slowly(name: str, states_TH: Tensor) -> Tensor:
             pooled.append(sum(values) / len(values))
         elif name == "max":
             pooled.append(max(values, key=Tensor.item))
+        elif name == "attention":
+            pooled.append(sum(w * value for w, value in zip(attended, values, strict=True)))
         else:
             pooled.append(max(values, key=lambda value: abs(value.item())))
     return torch.stack(pooled)
+
+
+def attention(states_TH: Tensor) -> list[Tensor]:
+    """Weights of the positions: e^(v . tanh(W h + b)) over their sum."""
+    layer = a_pooling("attention")
+    W, b, v = layer.project.weight, layer.project.bias, layer.context.weight[0]
+    scores = [(v * torch.tanh((W * state).sum(1) + b)).sum().exp() for state in states_TH]
+    return [score / sum(scores) for score in scores]
+
+
+def a_pooling(name: str) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """One that has weights has those of seed 1."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return pooling(POOLINGS[name], 5)
 
 
 @pytest.fixture(params=["without a mask", "with a mask"])
@@ -46,7 +67,7 @@ def test_every_pooling_is_the_plain_loop_with_its_gradient(
     states_BTH, mask_BT, lengths = batch
     fast = states_BTH.clone().requires_grad_()
     plain = states_BTH.clone().requires_grad_()
-    got = POOLINGS[name](fast, mask_BT)
+    got = a_pooling(name)(fast, mask_BT)
     expected = torch.stack([slowly(name, plain[b, :length]) for b, length in enumerate(lengths)])
     torch.testing.assert_close(got, expected)
     weights = torch.linspace(-1, 1, got.numel()).view_as(got)

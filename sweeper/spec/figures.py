@@ -1,0 +1,140 @@
+"""The `figures:` of a sweep file in; FigureSpecs out, each name in them checked against the
+axes, levels and metrics that exist.
+
+kl:       {kind: curves, y: [valid/kl], series: model, panels: dataset, over: seed}
+features: {kind: scatter, artifact: valid_features.npz, array: features, panels: model,
+           where: {seed: 0}}
+"""
+
+from __future__ import annotations
+
+from sweeper.errors import quoted, unknown
+from sweeper.spec.loader import Node
+from sweeper.spec.section import RESULT_KEY, Form, Section, check_names
+from sweeper.spec.sweep import Curves, FigureSpec, Scatter
+from sweeper.spec.tables import Known, axis_of, check_axes, pinned, renamed
+
+FORMATS = ("png", "pdf")
+UPDATES = "cost/updates"
+BANDS = ("range", "ci95", "sd")
+COMMON = ("kind", "panels", "where", "labels", "caption", "write")
+CURVES = (*COMMON, "x", "y", "series", "over", "band", "x_label", "y_labels")
+SCATTER = (*COMMON, "artifact", "array", "colour", "rows")
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+ARTIFACT = Form(
+    rf"({_PART}/)*{_PART}\.npz", "an .npz file among a trial's artifacts, such as features.npz"
+)
+ARRAY = Form(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "an array's name, such as features")
+
+
+def figures(node: Node | None, known: Known) -> dict[str, FigureSpec]:
+    if node is None:
+        return {}
+    if not node.is_mapping:
+        known.problems.refuse(node.mark, f"figures must be a mapping, not {node.kind}")
+        return {}
+    check_names(node.value, "figure", known.problems)
+    found = {name: figure(name, child, known) for name, child in node.value.items()}
+    return {name: spec for name, spec in found.items() if spec is not None}
+
+
+def figure(name: str, node: Node, known: Known) -> FigureSpec | None:
+    said = node.value.get("kind") if node.is_mapping else None
+    kind = said.value if said and isinstance(said.value, str) else None
+    keys, read = KINDS.get(kind, ({*CURVES, *SCATTER}, None))
+    section = Section(node, f"figures.{name}", known.problems, keys)
+    section.required("kind")
+    section.choice("kind", tuple(KINDS))
+    return read(name, section, known) if read else None
+
+
+def curves(name: str, section: Section, known: Known) -> Curves:
+    before = len(known.problems)
+    section.required("y", "series")
+    series, series_only = axis_of(section, "series", "series", known)
+    panels, panels_only = axis_of(section, "panels", "panel", known)
+    over = section.names("over", "axis", known.axes)
+    where = pinned(section, known)
+    if len(known.problems) == before:
+        places = {"series": (series,), "panels": (panels,), "where": where, "over": over}
+        check_axes(section, places, known)
+    x, y = measured(section, "x", known), measured(section, "y", known)
+    return Curves(
+        name=name,
+        x=x[0] if x else UPDATES,
+        y=y,
+        series=series or "",
+        series_only=series_only,
+        panels=panels,
+        panels_only=panels_only,
+        over=over,
+        where=where,
+        band=section.choice("band", BANDS, "range"),
+        labels=renamed(section, labels_of(known, series, panels)),
+        caption=section.text("caption"),
+        x_label=section.text("x_label"),
+        y_labels=axis_labels(section, y),
+        write=section.names("write", "format", FORMATS) or FORMATS,
+        mark=section.node.place,
+    )
+
+
+def scatter(name: str, section: Section, known: Known) -> Scatter:
+    before = len(known.problems)
+    section.required("artifact", "array")
+    panels, panels_only = axis_of(section, "panels", "panel", known)
+    rows, rows_only = axis_of(section, "rows", "row", known)
+    where = pinned(section, known)
+    if len(known.problems) == before:
+        check_axes(section, {"panels": (panels,), "rows": (rows,), "where": where}, known)
+    return Scatter(
+        name=name,
+        artifact=section.text("artifact", "", ARTIFACT),
+        array=section.text("array", "", ARRAY),
+        colour=section.text("colour", None, ARRAY),
+        panels=panels,
+        panels_only=panels_only,
+        rows=rows,
+        rows_only=rows_only,
+        where=where,
+        labels=renamed(section, labels_of(known, panels, rows)),
+        caption=section.text("caption"),
+        write=section.names("write", "format", FORMATS) or FORMATS,
+        mark=section.node.place,
+    )
+
+
+def measured(section: Section, key: str, known: Known) -> tuple[str, ...]:
+    """Names of metrics, or result keys as they are, which have a / in them."""
+    if (node := section.entries.get(key)) is None:
+        return ()
+    items = node.value if node.is_list else (node,)
+    if not items:
+        section.refuse(section.node.place, f"{section.name} shows nothing: name a metric in {key}")
+    if key == "x" and node.is_list:
+        section.wrong(key, "one name")
+        return ()
+    keys = [item.text for item in items if "/" in item.text and RESULT_KEY.fits(item.text)]
+    return section.known_names(items, "metric or result key", [*known.metrics, *keys])
+
+
+def axis_labels(section: Section, y: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name, node in section.each("y_labels").items():
+        if name not in y:
+            where = f" in {section.called('y_labels')}"
+            section.refuse(node.place, unknown("value", name, y, where))
+        elif not isinstance(node.value, str) or not node.value:
+            said = f"{section.called('y_labels')}.{quoted(name)} must be text, not {node.kind}"
+            section.refuse(node.mark, said)
+        else:
+            found[name] = node.value
+    return found
+
+
+def labels_of(known: Known, *axes: str | None) -> list[str]:
+    return [label for axis in axes if axis for label in known.labels.get(axis, ())]
+
+
+KINDS = {"curves": (CURVES, curves), "scatter": (SCATTER, scatter)}
