@@ -104,8 +104,12 @@ def exact_nll(model: Any, batches: Sequence[Batch]) -> Tensor:
 
 
 def perplexity(nll_nats: float, targets: int) -> float:
-    """exp of a split's summed NLL per target word, `</s>` counted."""
-    return math.exp(nll_nats / targets)
+    """exp of a split's summed NLL per target word, `</s>` counted; infinite where no float
+    holds it."""
+    try:
+        return math.exp(nll_nats / targets)
+    except OverflowError:
+        return math.inf
 
 
 def mean_and_error(values_N: Tensor) -> tuple[float, float]:

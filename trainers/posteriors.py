@@ -233,7 +233,7 @@ class PlanarFlowHead(nn.Module):
         self.mean, self.mean_norm = nn.Linear(features, latent), BatchNorm(latent)
         self.logvar, self.logvar_norm = nn.Linear(features, latent), BatchNorm(latent)
         self.maps = nn.ModuleList(PlanarMap(latent) for _ in range(config.flow.length))
-        band = config.objective != "elbo" and config.wasserstein.band
+        band = config.objective not in ("dual", "elbo") and config.wasserstein.band
         self.register_buffer(
             "centres_CZ", torch.full((config.wasserstein.centres if band else 0, latent), math.nan)
         )

@@ -47,7 +47,8 @@ class Adversarial(Joint):
     """Fang et al. (2019, algorithm 1): before each update of the whole model, `steps` updates
     of its critics on the batch's own codes and as many from the prior, drawn anew each time.
 
-    The two critics share no weight and are moved by one update, where their code makes two."""
+    The two critics share no weight and are moved by one update, where their code makes two;
+    they see codes of their own drawing, where theirs see those that the model's update reads."""
 
     def step(self, tokens_BT: Tensor, batches: Sequence[Tensor], loss_of: LossOf) -> Loss:
         model, noise = self.updates.model, self.streams["critic"]

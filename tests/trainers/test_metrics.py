@@ -511,6 +511,11 @@ PUBLISHED = {
 }
 
 
+def test_a_perplexity_that_no_float_holds_is_infinite() -> None:
+    assert perplexity(2 * 800.0, 2) == math.inf
+    assert perplexity(2 * math.log(7), 2) == pytest.approx(7)
+
+
 @pytest.mark.parametrize("corpus", PUBLISHED)
 def test_published_perplexities_follow_from_published_nll(corpus: str) -> None:
     targets, pairs = PUBLISHED[corpus]
