@@ -185,7 +185,7 @@ class Wasserstein(Section):
 class Evaluate(Section):
     """Evaluation only: no part of what training depends on. `active_threshold` is for the
     test split; on validation it is always 0.01. `own_codes` is how many codes a sentence has
-    in the figures that only one paper reports (iVAE's, WAE-RNF's)."""
+    in the figure that only iVAE's paper reports."""
 
     samples: Positive = 500
     active_threshold: Annotated[float, Field(gt=0)] = 0.01
@@ -305,8 +305,17 @@ def decays_by(*rules: str) -> Callable[[TextVaeConfig], bool]:
     return matters
 
 
-has_critic = reads("scheme", "adversarial")
 has_flow = reads("posterior", "planar_flow")
+
+
+def has_critic(config: TextVaeConfig) -> bool:
+    return reads("scheme", "adversarial")(config) or reads("objective", "dual")(config)
+
+
+def has_centres(config: TextVaeConfig) -> bool:
+    """Whether the centres of a flow's penalty are read."""
+    penalised = reads("objective", "wasserstein")(config) and config.wasserstein.band > 0
+    return penalised and has_flow(config)
 
 
 # A key that stands here is dropped where its condition does not hold.
@@ -324,8 +333,8 @@ MATTERS: dict[tuple[str | None, str], Callable[[TextVaeConfig], bool]] = {
     (None, "flow"): has_flow,
     (None, "wasserstein"): reads("objective", "wasserstein"),
     ("wasserstein", "band"): has_flow,
-    ("wasserstein", "centres"): lambda c: has_flow(c) and c.wasserstein.band > 0,
-    ("evaluate", "own_codes"): reads("objective", "dual", "wasserstein"),
+    ("wasserstein", "centres"): has_centres,
+    ("evaluate", "own_codes"): reads("objective", "dual"),
     ("size", "encoder"): is_vae,
     ("size", "latent"): is_vae,
     ("kl", "weight"): follows("constant"),

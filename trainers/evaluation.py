@@ -3,13 +3,16 @@
 Under `run.folder / "artifacts"`:
 
     test_sentences.npz    per test sentence, in the corpus's order: `nll`, and where they are
-                          known `ess` and `floor`, nats
+                          known `ess` and `floor`, nats; test_sentences_500.npz if estimated
+                          from 500 samples
     valid_features.npz    `features` [N, H], what the posterior reads of validation sentences
     samples.json, .txt    sentences of the model's own, see samples
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 
 from trainers import samples
+from trainers.config import TextVaeConfig
 from trainers.metrics import (
     Batch,
     centre_nll,
@@ -56,6 +60,7 @@ def evaluate(training: Training, run: Any) -> dict[str, float]:
             f"nll_{kind}_above_floor": above,
             f"nll_{kind}_above_floor_se": error,
         }
+        scores[f"nll_{kind}_above_floor_t"] = above / error if error else math.nan
     keep(training, run.folder / "artifacts", kept)
     return defined({f"test/{name}": float(score) for name, score in scores.items()})
 
@@ -87,26 +92,26 @@ def score(training: Training) -> tuple[dict[str, float], Tensor, Tensor | None]:
         "iw_ess": float(estimate.ess_N.mean()),
         "iw_ess_min": float(estimate.ess_N.min()),
     }
-    return scores | own_figures(training, test), estimate.nll_N, estimate.ess_N
+    generator = training.streams.apart("test", "own")
+    scores |= own_figures(training.config, model, test, generator)
+    return scores, estimate.nll_N, estimate.ess_N
 
 
-def own_figures(training: Training, test: list[Batch]) -> dict[str, float]:
+def own_figures(
+    config: TextVaeConfig, model: Any, batches: Sequence[Batch], generator: torch.Generator
+) -> dict[str, float]:
     """What the paper of one system reports of it, under its own name: no other system's is
     comparable, and none of them is an NLL."""
-    own = OWN_FIGURES.get(training.config.objective)
-    if own is None:
-        return {}
-    generator = training.streams.apart("test", "own")
-    return own(training.model, test, training.config.evaluate.own_codes, generator)
-
-
-OWN_FIGURES = {"dual": dual_summary, "wasserstein": centre_nll}
+    if config.objective == "dual":
+        return dual_summary(model, batches, config.evaluate.own_codes, generator)
+    return centre_nll(model, batches) if config.objective == "wasserstein" else {}
 
 
 def keep(training: Training, folder: Path, sentences: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: it.numpy() for name, it in sentences.items()}
-    np.savez(folder / "test_sentences.npz", **arrays)
+    how = "" if training.exact else f"_{training.config.evaluate.samples}"
+    np.savez(folder / f"test_sentences{how}.npz", **arrays)
     if not training.exact:
         features_NH = features(training.model, training.data.valid)[:FEATURES].float()
         np.savez(folder / "valid_features.npz", features=features_NH.numpy())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import init
 
-from trainers.config import Init, TextVaeConfig
+from trainers.config import Init, TextVaeConfig, has_critic
 from trainers.critics import Critics
 from trainers.decoders import DECODERS
 from trainers.encoders import LSTMEncoder
@@ -84,7 +84,7 @@ def build_model(config: TextVaeConfig, words: int) -> SequenceVAE | LanguageMode
         head = find(POSTERIORS, config.posterior)
         posterior = head(features=size.encoder, latent=latent, config=config)
         critics = None
-        if config.objective == "dual":
+        if has_critic(config):
             critics = Critics(
                 latent=latent,
                 features=size.encoder,

@@ -10,18 +10,21 @@ where it is the same and simple; all that compares with the prior is taken of th
     sample(noise)  codes, differentiable            draw(noise)  codes and log q(z|x) at them
     kl(noise)      KL(q(z|x) || N(0, 1)), nats [B]  centre_BZ    the code in its middle
     base           the diagonal Gaussian            double()     the same in float64
+    has_exact_kl   kl needs no noise
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainers.config import has_centres
 
 
 class Draw(NamedTuple):
@@ -35,6 +38,7 @@ class Gaussian:
 
     mean_BZ: Tensor
     logvar_BZ: Tensor
+    has_exact_kl: ClassVar[bool] = True
 
     def sample(self, noise: Tensor) -> Tensor:
         mean, logvar = (per_code(it, noise) for it in (self.mean_BZ, self.logvar_BZ))
@@ -78,6 +82,7 @@ class SharedGaussian:
 
     mean_BZ: Tensor
     mixing_ZZ: Tensor
+    has_exact_kl: ClassVar[bool] = True
 
     def sample(self, noise: Tensor) -> Tensor:
         return per_code(self.mean_BZ, noise) + noise @ self.mixing_ZZ.T
@@ -101,9 +106,9 @@ class SharedGaussian:
 
     @property
     def base(self) -> Gaussian:
-        """N(A^-1 mean, 1), which A maps onto this."""
-        mean_BZ = torch.linalg.solve(self.mixing_ZZ.double(), self.mean_BZ.double().T).T
-        mean_BZ = mean_BZ.to(self.mean_BZ.dtype)
+        """N(A^-1 mean, 1), which A maps onto this; not finite where A is not invertible."""
+        solved = torch.linalg.solve_ex(self.mixing_ZZ.double(), self.mean_BZ.double().T)
+        mean_BZ = solved.result.T.to(self.mean_BZ.dtype)
         return Gaussian(mean_BZ=mean_BZ, logvar_BZ=torch.zeros_like(mean_BZ))
 
     def double(self) -> SharedGaussian:
@@ -118,6 +123,7 @@ class Flow:
     base: Gaussian
     maps: tuple[tuple[Tensor, Tensor, Tensor], ...]  # (u [Z], w [Z], b []) of each
     centres_CZ: Tensor | None = None
+    has_exact_kl: ClassVar[bool] = False
 
     def sample(self, noise: Tensor) -> Tensor:
         return self.pushed(self.base.sample(noise))[0]
@@ -136,11 +142,12 @@ class Flow:
         return codes, log_det
 
     def kl(self, noise: Tensor) -> Tensor:
-        """Estimated at the codes of `noise`: E[log q(z_0)] in closed form, and of one code
-        - log |det J| - log p(z_K) (Rezende & Mohamed 2015, equation 15)."""
+        """Estimated at the codes of `noise`: E[log q(z_0)] in closed form, and of one code, or
+        the mean of several, - log |det J| - log p(z_K) (Rezende & Mohamed 2015, equation 15)."""
         codes, log_det = self.pushed(self.base.sample(noise))
         entropy_B = 0.5 * (self.base.logvar_BZ + 1 + math.log(2 * math.pi)).sum(1)
-        return -entropy_B - log_det - log_normal(codes)
+        rest = -log_det - log_normal(codes)
+        return (rest.mean(1) if rest.dim() == 2 else rest) - entropy_B
 
     def crowding(self, noise: Tensor) -> Tensor:
         """The Riemannian penalty of Wang & Wang (2019) as their code has it, [B]: the sum over
@@ -208,7 +215,8 @@ class GaussianHead(nn.Module):
 class ImplicitHead(nn.Module):
     """z = W [h; e] + c with e ~ N(0, 1), one linear map of the feature and as much noise as
     there are dimensions (Fang et al. 2019). Called implicit, since their training never asks
-    for its density; it is a Gaussian whose covariance all sentences share."""
+    for its density; it is a Gaussian whose covariance all sentences share. Where that is nearly
+    singular, few importance samples count, and an NLL estimated from them is too high."""
 
     def __init__(self, *, features: int, latent: int, config: object = None) -> None:
         super().__init__()
@@ -233,10 +241,8 @@ class PlanarFlowHead(nn.Module):
         self.mean, self.mean_norm = nn.Linear(features, latent), BatchNorm(latent)
         self.logvar, self.logvar_norm = nn.Linear(features, latent), BatchNorm(latent)
         self.maps = nn.ModuleList(PlanarMap(latent) for _ in range(config.flow.length))
-        band = config.objective not in ("dual", "elbo") and config.wasserstein.band
-        self.register_buffer(
-            "centres_CZ", torch.full((config.wasserstein.centres if band else 0, latent), math.nan)
-        )
+        centres = config.wasserstein.centres if has_centres(config) else 0
+        self.register_buffer("centres_CZ", torch.full((centres, latent), math.nan))
 
     def forward(self, feature_BH: Tensor) -> Flow:
         base = Gaussian(
@@ -258,8 +264,10 @@ class PlanarFlowHead(nn.Module):
     @torch.no_grad()
     def fit_centres(self, means_NZ: Tensor, seed: int) -> None:
         """Centres of the codes, by k-means. Theirs come from a model trained before; these
-        are the model's own, of each epoch's end."""
+        are the model's own, of each epoch's end. Means that are not finite change nothing."""
         means = means_NZ.double().cpu().numpy()
+        if not np.isfinite(means).all():
+            return
         centres = torch.from_numpy(k_means(means, len(self.centres_CZ), seed))
         self.centres_CZ.copy_(centres)
 

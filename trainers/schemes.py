@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainers.objectives import Loss
-from trainers.streams import Streams
+from trainers.streams import Streams, normal_like
 from trainers.updates import Updates
 
 LossOf = Callable[[Tensor], Loss]
@@ -127,10 +127,6 @@ class Aggressive:
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.active, self.checks = bool(state["active"]), int(state["checks"])
         self.information = state["information"]
-
-
-def normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(values.shape, generator=generator, device=values.device)
 
 
 SCHEMES = {"adversarial": Adversarial, "aggressive": Aggressive, "joint": Joint}

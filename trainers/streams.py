@@ -24,6 +24,11 @@ def stream(seed: int, *purpose: str | int, device: str = "cpu") -> torch.Generat
     return torch.Generator(device).manual_seed(seed_of(seed, *purpose))
 
 
+def normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal draws of the shape of `values`, where they are."""
+    return torch.randn(values.shape, generator=generator, device=values.device)
+
+
 # Choices of batches are made on the CPU: they must not wait for a GPU.
 ON_CPU = ("inner", "order")
 

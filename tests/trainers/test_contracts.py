@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainers import checkpoint, text_vae
 from trainers.config import TextVaeConfig, effective, typed
 from trainers.decoders import DECODERS
-from trainers.evaluation import OWN_FIGURES
+from trainers.evaluation import own_figures
 from trainers.kl_schedules import KL_SCHEDULES
 from trainers.lr_rules import LR_RULES, Milestones, Verdict
 from trainers.metrics import importance_nll, posterior_summary
@@ -179,8 +179,7 @@ def test_every_sentence_can_be_scored(part: str, name: str) -> None:
         tokens_BT = torch.as_tensor(np.stack(sentences(*[words] * count)))
         batches.append((tokens_BT, torch.arange(first, first := first + count)))
     scores = posterior_summary(model, batches, torch.Generator().manual_seed(1))
-    if config.objective in OWN_FIGURES:
-        scores |= OWN_FIGURES[config.objective](model, batches, 3, torch.Generator())
+    scores |= own_figures(config, model, batches, torch.Generator())
     assert all(map(math.isfinite, scores.values())), scores
     estimate = importance_nll(model, batches, 4, torch.Generator())
     assert estimate.nll_N.isfinite().all()

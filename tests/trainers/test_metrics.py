@@ -22,6 +22,7 @@ from trainers.metrics import (
     features,
     importance_log_likelihood,
     importance_nll,
+    kl,
     mean_and_error,
     mean_pairwise_cosine,
     mi_batch,
@@ -32,7 +33,7 @@ from trainers.metrics import (
 )
 from trainers.models import LanguageModel, SequenceVAE
 from trainers.pooling import POOLINGS
-from trainers.posteriors import Gaussian, GaussianHead
+from trainers.posteriors import Flow, Gaussian, GaussianHead
 
 SLOPE, NOISE = 1.5, 0.8  # Of the toy's likelihood N(x; SLOPE z, NOISE^2).
 
@@ -478,14 +479,25 @@ def test_with_any_others_it_is_less_than_the_negative_elbo(wrong: dict[str, floa
     assert mean < exact["rec"] + exact["kl"] - error
 
 
-def test_the_nll_at_the_centre_is_its_two_terms() -> None:
+def test_the_nll_at_the_centre_is_its_three_terms() -> None:
+    """- log p(x|z) - log p(z) at z = mean, less the entropy of q."""
     model, batches = LinearGaussian(shift=0.2, widening=1.2), toy_batches()
-    mean_N, _ = Critic(model).moments(toy_numbers())
-    noise = torch.distributions.Normal(SLOPE * mean_N, NOISE)
-    expected = of_toy(model)["kl"] - float(noise.log_prob(toy_numbers()).mean())
-    found = repeatedly(lambda it: centre_nll(model, batches, 100, it))["nll_at_centre"]
-    assert found[0] == pytest.approx(expected, abs=found[1])
-    assert found[1] < 0.1
+    mean_N, deviation = Critic(model).moments(toy_numbers())
+    q_N = torch.distributions.Normal(mean_N, deviation)
+    rec_N = -torch.distributions.Normal(SLOPE * mean_N, NOISE).log_prob(toy_numbers())
+    prior_N = -torch.distributions.Normal(0.0, 1.0).log_prob(mean_N)
+    expected = float((rec_N + prior_N - q_N.entropy()).mean())
+    found = centre_nll(model, batches)
+    assert found == {"nll_at_centre": pytest.approx(expected, rel=1e-5)}
+
+
+def test_a_kl_without_a_closed_form_is_the_mean_over_many_codes() -> None:
+    """Of a flow of no maps it is its base's, whose log p(z) at one code is 0.87 off or so."""
+    base = Gaussian(mean_BZ=torch.full((40, 1), 0.5), logvar_BZ=torch.zeros(40, 1))
+    found_B = kl(Flow(base=base, maps=()), seeded())
+    assert found_B.dtype == torch.float64
+    assert float(found_B.mean()) == pytest.approx(0.125, abs=4 * 0.87 / math.sqrt(40 * 64))
+    assert float(found_B.std()) == pytest.approx(0.87 / math.sqrt(64), rel=0.5)
 
 
 def test_features_stand_in_the_splits_order() -> None:

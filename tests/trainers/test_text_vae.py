@@ -219,11 +219,14 @@ def test_a_corpus_with_a_floor_is_measured_above_it(run: Run) -> None:
     limits = {"train": 200, "valid": 50, "test": 40}
     optim = configured()["optim"] | {"epochs": 1}
     *_, result = train(configured(data="synthetic_styles", limits=limits, optim=optim), run)
-    sentences = np.load(run.folder / "artifacts" / "test_sentences.npz")
+    sentences = np.load(run.folder / "artifacts" / "test_sentences_7.npz")
     assert sorted(sentences) == ["ess", "floor", "nll"]
     assert {len(values) for values in sentences.values()} == {40}
     above = sentences["nll"] - sentences["floor"]
     assert result["test/nll_iw_above_floor"] == pytest.approx(above.mean())
+    assert result["test/nll_iw_above_floor_t"] == pytest.approx(
+        above.mean() / above.std(ddof=1) * math.sqrt(40)
+    )
     assert result["test/nll_iw_above_floor_se"] == pytest.approx(above.std(ddof=1) / math.sqrt(40))
     assert result["test/nll_iw_above_floor"] == pytest.approx(
         result["test/nll_iw"] - result["test/nll_floor"]
@@ -256,6 +259,45 @@ def test_every_system_learns(pooling: str, decoder: str, scheme: str, run: Run) 
         result[f"cost/{kind}"] for kind in ("outer_steps", "inner_steps", "updates_critic")
     )
     assert (result["cost/inner_steps"] == 0) == (scheme != "aggressive")
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        {"posterior": "planar_flow", "objective": "wasserstein", "decoder": "initial"},
+        {"posterior": "implicit", "objective": "dual", "scheme": "adversarial"},
+    ],
+    ids=["WAE-RNF", "iVAE"],
+)
+def test_the_systems_of_other_papers_learn(system: dict[str, str], run: Run) -> None:
+    """On sentences that differ: batch normalisation has nothing to go by in `a a a`."""
+    rest = {
+        "data": "synthetic_styles",
+        "limits": {"train": 1000, "valid": 100, "test": 100},
+        "size": {"embedding": 16, "encoder": 16, "decoder": 16, "latent": 4},
+        "critic": {"hidden": 8, "lr": 1e-3},
+        "optim": configured()["optim"] | {"batch": 16, "epochs": 3},
+    }
+    *_, result = train(configured(**system, **rest), run)
+    assert result["test/nll_iw"] < 0.95 * result["test/nll_unigram"]
+    own = "test/nll_dual" if system["objective"] == "dual" else "test/nll_at_centre"
+    assert math.isfinite(result[own])
+
+
+def test_weights_that_are_lost_at_the_end_of_an_epoch_are_a_divergence(run: Run) -> None:
+    """Every loss of the epoch was finite, and centres are to be fitted to what is not."""
+    system = {"posterior": "planar_flow", "objective": "wasserstein"}
+    optim = {"algorithm": "sgd", "lr": 1e38, "batch": 72, "epochs": 3, "rule": "milestones"}
+    limits = {"train": 1}
+    *_, last = train(configured(**system, optim=optim, limits=limits), run)
+    assert not all(map(math.isfinite, last.values()))
+    assert last["cost/updates"] == 1
+
+
+def test_critics_are_there_for_an_objective_of_ones_own(run: Run) -> None:
+    own = configured(scheme="adversarial", objective=f"{__name__}:recorded")
+    *_, result = train(own | {"critic": {"hidden": 4, "steps": 1}}, run)
+    assert result["cost/updates_critic"] == result["cost/updates_joint"] == 3 * 12
 
 
 def test_a_run_that_diverges_says_so_and_stops(run: Run) -> None:
