@@ -10,8 +10,9 @@ lies inside, refuted where it lies outside: its p is that of the test against th
 bound. All p of one claim are corrected by Holm's method.
 
 What no test can decide is undecided, however clear it looks: fewer than two pairs, and
-differences that are all the same number (three times one active unit more is no proof).
-Where that is because trials lack, the comparison is missing.
+differences that are all the same number (three times one active unit more is no proof). While
+trials lack that may still come, the comparison is missing; where some failed or diverged it is
+undecided, since those that are left may be the lucky ones. The numbers are printed all the same.
 """
 
 from __future__ import annotations
@@ -241,6 +242,13 @@ def truth(test: Expression, statuses: Mapping[Binary, Status]) -> Status:
 
 
 def decided(found: Comparison, alpha: float) -> Status:
+    """Not before all trials that can come are there, and not on the survivors of those that
+    failed: either would choose the seeds by their outcome."""
+    states = {lack.state for lack in found.lacking}
+    if states & {"missing", "running", "unscored"}:
+        return "missing"
+    if states & {"failed", "diverged"}:
+        return "undecided"
     if found.p_adjusted is None:
         return "missing" if found.n < 2 and found.lacking else "undecided"
     if found.p_adjusted > alpha:

@@ -195,6 +195,35 @@ def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> C
     return messenger
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a sweep is for, from what is there."""
+
+    tables: list[Table]
+    claims: Verdicts
+    figures: list[Figure]
+
+    @property
+    def filled(self) -> bool:
+        return all(it.filled for it in (*self.tables, *self.figures))
+
+    def __str__(self) -> str:
+        there = {"tables": self.tables, "figures": self.figures, "claims": self.claims.verdicts}
+        return " and ".join(name for name, some in there.items() if some)
+
+
+def results(sweep: Sweep, plan: Plan, place: Place, courier: Courier) -> Results:
+    """Tables, claims and figures, written beside each other and sent to MLflow."""
+    made = Results(
+        tables=tables(sweep, plan, place),
+        claims=claims(sweep, plan),
+        figures=figures(sweep, plan, place),
+    )
+    publish(sweep, made.tables, made.claims, place, courier)
+    courier.publish_figures(drawn(sweep, made.figures, place))
+    return made
+
+
 def publish(
     sweep: Sweep, tables: Iterable[Table], claims: Verdicts, place: Place, courier: Courier
 ) -> None:

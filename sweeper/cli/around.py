@@ -34,9 +34,7 @@ def sync(opened: Opened) -> None:
     plan = run.look(sweep, place)
     place.folder.prepare()
     courier = run.courier(sweep, plan, place, again=True)
-    tables, claims = run.tables(sweep, plan, place), run.claims(sweep, plan)
-    run.publish(sweep, tables, claims, place, courier)
-    courier.publish_figures(run.drawn(sweep, run.figures(sweep, plan, place), place))
+    run.results(sweep, plan, place, courier)
     if courier.close(timeout=600):
         click.echo(undelivered(courier), err=True)
         sys.exit(UNFIT)

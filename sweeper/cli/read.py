@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sweeper.cli.frame import REFUTED, Opened, json_option, main, sweep_options
+from sweeper.cli.frame import FAILED, REFUTED, Opened, json_option, main, sweep_options
 from sweeper.cli.words import show, shown
 from sweeper.errors import SpecError, unknown
 
@@ -60,7 +60,11 @@ def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> No
 
 
 @main.command("claims")
-@click.option("--check", is_flag=True, help=f"End with {REFUTED} where a claim is refuted.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help=f"End with {REFUTED} where a claim is refuted, {FAILED} where one is missing.",
+)
 @click.option(
     "--format",
     "style",
@@ -85,3 +89,5 @@ def show_claims(opened: Opened, name: str | None, style: str, as_json: bool, che
     click.echo(CLAIM_RENDERERS["json" if as_json else style](claims), nl=False)
     if check and "refuted" in claims.counts:
         sys.exit(REFUTED)
+    if check and "missing" in claims.counts:
+        sys.exit(FAILED)

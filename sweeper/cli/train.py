@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -49,29 +50,27 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
     for line in merged(merges(sweep, plan.trials)):
         click.echo(line, err=True)
     run.clear(plan, place)
-    courier = run.courier(sweep, plan, place)
-    stopped = machine is not None and train_visibly(
-        sweep, plan, plan.todo, place, machine, lambda trial, record: courier.notice(trial)
-    )
-    plan = run.look_again(sweep, plan.trials, place)
-    tables = run.tables(sweep, plan, place)
-    claims = run.claims(sweep, plan)
-    run.publish(sweep, tables, claims, place, courier)
-    show(tables, "terminal")
-    if claims.verdicts:
-        click.echo(f"claims: {counted(claims)}; sweeper claims {sweep.source} says why")
-    figures = run.figures(sweep, plan, place)
-    courier.publish_figures(run.drawn(sweep, figures, place))
-    filled = all(it.filled for it in (*tables, *figures))
-    there = {"tables": tables, "figures": figures, "claims": claims.verdicts}
-    what = " and ".join(name for name, some in there.items() if some)
-    click.echo(f"{what} are in {shown(place.tables(sweep))}", err=True)
-    if courier.close(state="KILLED" if stopped else "FINISHED" if filled else "FAILED"):
-        click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
-    if stopped:
+    with delivering(run.courier(sweep, plan, place), sweep) as outcome:
+        outcome.stopped = machine is not None and train_visibly(
+            sweep,
+            plan,
+            plan.todo,
+            place,
+            machine,
+            lambda trial, record: outcome.courier.notice(trial),
+        )
+        plan = run.look_again(sweep, plan.trials, place)
+        made = run.results(sweep, plan, place, outcome.courier)
+        outcome.filled = made.filled
+        show(made.tables, "terminal")
+        if made.claims.verdicts:
+            says = f"sweeper claims {sweep.source} says why"
+            click.echo(f"claims: {counted(made.claims)}; {says}")
+        click.echo(f"{made} are in {shown(place.tables(sweep))}", err=True)
+    if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
-    if not filled:
+    if not outcome.filled:
         complain(plan, place)
         sys.exit(FAILED)
 
@@ -97,34 +96,55 @@ def evaluate_sweep(opened: Opened, by: str, slots: int | None, ids: tuple[str, .
     untrained = [trial for trial in plan.untrained if trial.id in chosen]
     click.echo(f"{sweep.name} · {sweep.profile}: {len(todo)} to score", err=True)
     lost: list[tuple[Trial, Record]] = []
-    stopped = False
-    if todo:
-        place.folder.prepare()
-        machine = run.Machine.for_(sweep, by, slots)
-        courier = run.courier(sweep, plan, place)
+    place.folder.prepare()
+    machine = run.Machine.for_(sweep, by, slots) if todo else None
+    with delivering(run.courier(sweep, plan, place), sweep) as outcome:
 
         def ended(trial: Trial, record: Record) -> None:
             if record.state == "done":
-                courier.notice(trial)
+                outcome.courier.notice(trial)
             else:
                 lost.append((trial, record))
 
-        stopped = train_visibly(sweep, plan, todo, place, machine, ended, score_only=True)
-        if courier.close(state="KILLED" if stopped else "FAILED" if lost else "FINISHED"):
-            click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
-        plan = run.look_again(sweep, plan.trials, place)
-    show(run.tables(sweep, plan, place), "terminal")
+        outcome.stopped = machine is not None and train_visibly(
+            sweep, plan, todo, place, machine, ended, score_only=True
+        )
+        made = run.results(sweep, run.look_again(sweep, plan.trials, place), place, outcome.courier)
+        outcome.filled = made.filled
+        show(made.tables, "terminal")
     for trial, record in lost:
         log = shown(place.folder.path(trial.id) / "log.txt")
         click.echo(f"not scored: {title(trial)}: {record.error} ({log})", err=True)
     if untrained:
         names = listed([title(trial) for trial in untrained])
         click.echo(f"not trained yet: {names}; sweeper run {sweep.source} trains them", err=True)
-    if stopped:
+    if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
-    if lost or (ids and untrained):
+    if lost or untrained:
         sys.exit(FAILED)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """How a run ends, as it becomes known; and who tells MLflow."""
+
+    courier: Any
+    stopped: bool = False
+    filled: bool = False
+
+
+@contextmanager
+def delivering(courier: Any, sweep: Sweep) -> Iterator[Outcome]:
+    """What was noticed is delivered whatever happens inside: records that are there are not
+    kept from MLflow by a table or a figure that cannot be made."""
+    outcome = Outcome(courier=courier)
+    try:
+        yield outcome
+    finally:
+        state = "KILLED" if outcome.stopped else "FINISHED" if outcome.filled else "FAILED"
+        if courier.close(state=state):
+            click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
 
 
 def train_visibly(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sweeper.errors import CorruptRecord
 from sweeper.figures.courses import Course, common_grid, course_of, mean_and_band
 from sweeper.figures.panels import Figure, Line, Panel
 from sweeper.figures.points import cloud_of
@@ -61,7 +62,8 @@ def compose(
 
 
 def _shown(spec: FigureSpec, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The trials of the figure, each once, in the order of the design."""
+    """The trials of the figure, each once in each series and panel, in the order of the design.
+    One that stands in two of them, as two labels share it, is drawn in both."""
     only = _chosen(spec)
     fits = (
         trial
@@ -69,7 +71,10 @@ def _shown(spec: FigureSpec, trials: Iterable[Trial]) -> tuple[Trial, ...]:
         if all(label_of(trial, axis) == label for axis, label in spec.where.items())
         and all(label_of(trial, axis) in labels for axis, labels in only.items())
     )
-    return tuple({trial.key: trial for trial in fits}.values())
+    axes = [spec.panels, spec.series if isinstance(spec, Curves) else spec.rows]
+    drawn = [axis for axis in axes if axis]
+    places = {(trial.key, *(label_of(trial, axis) for axis in drawn)): trial for trial in fits}
+    return tuple(places.values())
 
 
 def _chosen(spec: FigureSpec) -> dict[str, tuple[str, ...]]:
@@ -195,12 +200,14 @@ def _scatter(
 
     def panel(row: str | None, column: str | None) -> Panel:
         for trial in _at(done, {spec.rows: row, spec.panels: column}):  # one, or none
-            content = artifacts(trial, spec.artifact)
-            if content is None:
-                lost.add(f"no {spec.artifact}", trial)
-                continue
             try:
+                content = artifacts(trial, spec.artifact)
+                if content is None:
+                    lost.add(f"no {spec.artifact}", trial)
+                    continue
                 return Panel(cloud=cloud_of(content, spec.array, spec.colour))
+            except CorruptRecord:  # Killed while it was written, as a rule.
+                lost.add(f"{spec.artifact} is damaged", trial)
             except ValueError as fault:
                 lost.add(f"{spec.artifact}: {fault}", trial)
         return Panel()

@@ -104,7 +104,9 @@ def _progress(shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
     yield ", ".join([f"trials: {done} of {len(states)} done{stale}", *others])
     lost = [trial for trial in distinct if states[trial.key] in ("failed", "diverged")]
     for trial in lost[:LOST_SHOWN]:
-        yield f"{states[trial.key]}: {', '.join(trial.labels.values())} ({trial.id})"
+        record = readings.records.get(trial.key)
+        why = f": {record.error}" if record is not None and record.error else ""
+        yield f"{states[trial.key]}: {', '.join(trial.labels.values())} ({trial.id}){why}"
     if len(lost) > LOST_SHOWN:
         yield f"and {len(lost) - LOST_SHOWN} more that failed or diverged"
 

@@ -237,9 +237,7 @@ class Attempt:
             provenance={**record.provenance, **self._code_digests()},
         )
         try:
-            with using(self.folder / "artifacts"):
-                files = manifest(self.folder)
-            write_whole(self.folder / "artifacts.json", seal({"files": files}))
+            self._list_artifacts()
             self._append("end", **own, state=record.state, error=record.error)
             self._journal.sync()
             path = Path(result_path(self.folder, self.trial.key))
@@ -251,7 +249,7 @@ class Attempt:
 
     def abandon(self, reason: str) -> None:
         """Gives the trial free without a result: stopped, to be continued later. What has
-        ended, or is another's by now, is left as it is."""
+        ended, or is another's by now, is left as it is. Files that it wrote are the trial's now."""
         if self._journal.closed:
             return
         try:
@@ -260,10 +258,16 @@ class Attempt:
             self._journal.close()
             return
         try:
+            self._list_artifacts()
             self._append("end", **self._time(), state="interrupted", error=reason)
             self._journal.sync()
         finally:
             self._release()
+
+    def _list_artifacts(self) -> None:
+        with using(self.folder / "artifacts"):
+            files = manifest(self.folder)
+        write_whole(self.folder / "artifacts.json", seal({"files": files}))
 
     def _code_digests(self) -> dict[str, list[str]]:
         """{"code_digests": ...} of this attempt and of those it continued; {} if unknown."""

@@ -466,8 +466,17 @@ def test_too_few_pairs_are_undecided_or_where_trials_lack_missing():
     assert judged(small("{test: 'nll[A] < 1', each: corpus}"), lambda at: None).status == "missing"
 
 
-@pytest.mark.parametrize("state", ["failed", "diverged", "missing", "running"])
-def test_a_pair_is_left_out_with_the_trial_that_lacks_named(state):
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("failed", "undecided"),
+        ("diverged", "undecided"),
+        ("missing", "missing"),
+        ("running", "missing"),
+    ],
+)
+def test_a_pair_is_left_out_with_the_trial_that_lacks_named(state, status):
+    """And nothing is decided on the others alone, which would choose the seeds by outcome."""
     gone = {"corpus": "X", "model": "B", "seed": "1"}
 
     def result(at):
@@ -478,7 +487,7 @@ def test_a_pair_is_left_out_with_the_trial_that_lacks_named(state):
     (trial,) = [trial for trial in trials_of(sweep) if trial.labels == gone]
     (lack,) = compared.lacking
     assert (lack.what, lack.state, lack.trial) == ("B, 1", state, trial.id)
-    assert (compared.n, compared.points, compared.status) == (2, 3, "supported")
+    assert (compared.n, compared.points, compared.status) == (2, 3, status)
     kept = scipy_stats.ttest_rel([81.0, 81.9], [83.2, 84.4])
     assert compared.p == pytest.approx(kept.pvalue)
 
@@ -655,14 +664,14 @@ def test_on_a_terminal():
     low, high = (f"{x:.1f}".replace("-", "−") for x in paired("X").confidence_interval(0.95))
     lines = page.splitlines()
     assert lines[:5] == [
-        "t (quick): 1 undecided",
+        "t (quick): 1 missing",
         "",
-        "UNDECIDED  c: A *beats* B | <all>",
+        "MISSING    c: A *beats* B | <all>",
         "           nll[A] < nll[B]; two-sided t test, paired by seed, Holm over 2 comparisons, "
         "α = 0.05",
         f"  supported  X  nll[A] 81.4 − nll[B] 83.6 = −2.1 [{low}, {high}], p {p:.2g}, n=3",
     ]
-    assert lines[5].startswith("  undecided  Y  nll[A] 90.5 − nll[B] 90.8 = −0.2 [")
+    assert lines[5].startswith("  missing    Y  nll[A] 90.5 − nll[B] 90.8 = −0.2 [")
     assert lines[5].endswith(f", p {q:.2g}, n=2 of 3")
     assert lines[6].strip() == f"lacking: B, 2 missing ({gone})"
     assert lines[-1] == "profile quick"
@@ -671,12 +680,12 @@ def test_on_a_terminal():
 def test_in_markdown_free_text_is_escaped():
     page, _ = told("md")
     lines = page.splitlines()
-    assert lines[0] == "**t (quick): 1 undecided**"
+    assert lines[0] == "**t (quick): 1 missing**"
     assert lines[2:4] == ["| claim | verdict | at | numbers |", "|---|---|---|---|"]
     assert lines[4].startswith(
-        r"| A \*beats\* B \| &lt;all&gt; | **undecided** | X | supported: nll\[A\] 81.4 − "
+        r"| A \*beats\* B \| &lt;all&gt; | **missing** | X | supported: nll\[A\] 81.4 − "
     )
-    assert lines[5].startswith(r"|  |  | Y | undecided: nll\[A\] 90.5 − ")
+    assert lines[5].startswith(r"|  |  | Y | missing: nll\[A\] 90.5 − ")
     assert all(line.replace(r"\|", "").count("|") == 5 for line in lines[2:6])
     assert lines[7].startswith(r"- c: A \*beats\* B \| &lt;all&gt;: nll\[A\] &lt; nll\[B\]; two-")
 
@@ -684,7 +693,7 @@ def test_in_markdown_free_text_is_escaped():
 def test_several_comparisons_have_a_line_each():
     page, _ = told("terminal", "{test: 'nll[A] < nll[B] and not kl[A] in 1..2', each: corpus}")
     lines = page.splitlines()
-    assert lines[2] == "UNDECIDED  c"
+    assert lines[2] == "MISSING    c"
     assert lines[4] == "  supported  X"
     assert lines[5].startswith("               supported  nll[A] 81.4 − nll[B] 83.6 = −2.1 [")
     assert lines[6].startswith("               refuted    kl[A] 18.57 [")
@@ -695,7 +704,7 @@ def test_in_json_everything_is_there():
     page, gone = told("json")
     (found,) = json.loads(page)["claims"]
     x, y = (finding["comparisons"][0] for finding in found["findings"])
-    assert (found["status"], found["findings"][0]["at"]) == ("undecided", {"corpus": "X"})
+    assert (found["status"], found["findings"][0]["at"]) == ("missing", {"corpus": "X"})
     assert x["p"] == pytest.approx(paired("X").pvalue)
     assert x["samples"]["2"] == pytest.approx(-2.5)
     assert y["lacking"] == [{"what": "B, 2", "state": "missing", "trial": gone}]

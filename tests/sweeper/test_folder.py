@@ -222,6 +222,18 @@ def test_artifacts_are_listed_with_checksums_and_links_are_not_followed(tmp_path
     assert store.artifacts(one.id) == {"artifacts/features/a.bin": {"sha256": digest, "bytes": 3}}
 
 
+def test_files_that_a_stopped_scoring_wrote_are_the_trials(tmp_path):
+    """Its result stays, and what lies there can be read: no checksum of before is against it."""
+    store, one = Folder(tmp_path), trial()
+    finished(store, one)
+    attempt = store.start(trial(samples=500))
+    (attempt.folder / "artifacts").mkdir(exist_ok=True)
+    (attempt.folder / "artifacts" / "features.npz").write_bytes(b"new")
+    attempt.abandon("stopped")
+    assert store.artifact(one.id, "features.npz") == b"new"
+    assert store.record(one).state == "done"
+
+
 def test_a_store_that_cannot_be_written_says_so_before_any_trial(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
