@@ -14,7 +14,7 @@ from sweeper.dispatch import device, dispatcher, fitted, slots
 from sweeper.errors import TrainerError
 from sweeper.plan import Plan, plan
 from sweeper.provenance import code_digest
-from sweeper.record import Record
+from sweeper.record import Measurement, Record
 from sweeper.render import RENDERERS
 from sweeper.render.claims import CLAIM_RENDERERS
 from sweeper.spec import Resources, Sweep
@@ -137,10 +137,15 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
             plan.trials,
             plan.records,
             states=plan.states,
-            histories=lambda trial: place.folder.history(trial.id, trial.evaluation_id),
+            histories=histories(place),
         )
         for name in names or sweep.tables
     ]
+
+
+def histories(place: Place) -> Callable[[Trial], tuple[Measurement, ...]]:
+    """What is recorded of a trial's course, under its own evaluation."""
+    return lambda trial: place.folder.history(trial.id, trial.evaluation_id)
 
 
 def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -> list[Figure]:
@@ -154,7 +159,7 @@ def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -
             plan.trials,
             plan.records,
             states=plan.states,
-            histories=lambda trial: place.folder.history(trial.id, trial.evaluation_id),
+            histories=histories(place),
             artifacts=lambda trial, file: place.folder.artifact(trial.id, file),
         )
         for name in names or sweep.figures

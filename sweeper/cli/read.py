@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 import click
 
 from sweeper.cli.frame import FAILED, REFUTED, Opened, json_option, main, sweep_options
 from sweeper.cli.words import show, shown
 from sweeper.errors import SpecError, unknown
+from sweeper.spec.sweep import Sweep
 
 FORMATS = ("terminal", "md", "tex", "csv", "json")
 PICTURES = ("png", "pdf")
@@ -28,10 +30,9 @@ def show_table(opened: Opened, name: str | None, style: str, source: str) -> Non
     from sweeper import run
 
     sweep = opened.sweep
-    if name is not None and name not in sweep.tables:
-        raise SpecError(f"{sweep.source}: {unknown('table', name, sweep.tables)}")
+    names = asked_for(name, "table", sweep, sweep.tables)
     plan = run.look(sweep, opened.place, source=source)
-    show(run.tables(sweep, plan, opened.place, [name] if name else ()), style)
+    show(run.tables(sweep, plan, opened.place, names), style)
 
 
 @main.command("figure")
@@ -51,10 +52,8 @@ def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> No
     sweep, place = opened.sweep, opened.place
     if not sweep.figures:
         raise SpecError(f"{sweep.source}: there are no figures in it")
-    if name is not None and name not in sweep.figures:
-        raise SpecError(f"{sweep.source}: {unknown('figure', name, sweep.figures)}")
-    plan = run.look(sweep, place)
-    figures = run.figures(sweep, plan, place, [name] if name else ())
+    names = asked_for(name, "figure", sweep, sweep.figures)
+    figures = run.figures(sweep, run.look(sweep, place), place, names)
     for path in run.drawn(sweep, figures, place, styles):
         click.echo(shown(path))
 
@@ -83,11 +82,19 @@ def show_claims(opened: Opened, name: str | None, style: str, as_json: bool, che
     sweep = opened.sweep
     if not sweep.claims:
         raise SpecError(f"{sweep.source}: there are no claims in it")
-    if name is not None and name not in sweep.claims:
-        raise SpecError(f"{sweep.source}: {unknown('claim', name, sweep.claims)}")
-    claims = run.claims(sweep, run.look(sweep, opened.place), [name] if name else ())
+    names = asked_for(name, "claim", sweep, sweep.claims)
+    claims = run.claims(sweep, run.look(sweep, opened.place), names)
     click.echo(CLAIM_RENDERERS["json" if as_json else style](claims), nl=False)
     if check and "refuted" in claims.counts:
         sys.exit(REFUTED)
     if check and "missing" in claims.counts:
         sys.exit(FAILED)
+
+
+def asked_for(name: str | None, what: str, sweep: Sweep, known: Iterable[str]) -> tuple[str, ...]:
+    """The one NAME that a person gave, if it is known; none, which means all of them."""
+    if name is None:
+        return ()
+    if name not in known:
+        raise SpecError(f"{sweep.source}: {unknown(what, name, known)}")
+    return (name,)
