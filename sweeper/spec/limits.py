@@ -9,7 +9,7 @@ from typing import Any
 from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
 from sweeper.spec.section import Section
-from sweeper.spec.sweep import Resources
+from sweeper.spec.sweep import Budget, Limits, Resources
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,22 +32,28 @@ def gpus(section: Section) -> Any:
     return node.value
 
 
-def budget(node: Node | None, problems: Problems) -> dict[str, Any]:
-    """{updates, gpu_hours, per_trial: {updates, wall}, on_exceed}, `wall` in seconds."""
+LIMITS = ("updates", "wall", "gpu_hours")
+
+
+def budget(node: Node | None, problems: Problems) -> Budget:
+    """{updates, wall, gpu_hours, per_trial: {updates, wall, gpu_hours}, on_exceed}"""
     if node is None:
-        return {}
-    section = Section(node, "budget", problems, ("updates", "gpu_hours", "per_trial", "on_exceed"))
-    found: dict[str, Any] = {
-        "updates": section.whole("updates"),
-        "gpu_hours": section.number("gpu_hours"),
-        "on_exceed": section.choice("on_exceed", ("finish_running",)),
-    }
-    if "per_trial" in section:
-        inner = Section(
-            section.entries["per_trial"], "budget.per_trial", problems, ("updates", "wall")
-        )
-        found["per_trial"] = present({"updates": inner.whole("updates"), "wall": wall(inner)})
-    return present(found)
+        return Budget()
+    section = Section(node, "budget", problems, (*LIMITS, "per_trial", "on_exceed"))
+    each = section.entries.get("per_trial")
+    return Budget(
+        total=limits(section),
+        per_trial=limits(Section(each, "budget.per_trial", problems, LIMITS)) if each else Limits(),
+        on_exceed=section.choice("on_exceed", ("finish_running", "stop"), "finish_running"),
+    )
+
+
+def limits(section: Section) -> Limits:
+    return Limits(
+        updates=section.whole("updates"),
+        wall=wall(section),
+        gpu_hours=section.number("gpu_hours"),
+    )
 
 
 def wall(section: Section) -> float | None:
@@ -59,7 +65,3 @@ def wall(section: Section) -> float | None:
         section.wrong("wall", "a time such as 90s, 30m, 12h or 2d")
         return None
     return float(found[1]) * SECONDS[found[2]]
-
-
-def present(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}

@@ -22,24 +22,56 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One choice on an axis: a partial configuration under a label."""
+    """One choice on an axis: a partial configuration under a label. `trainer` is what the
+    trials of this level are run by, in place of the file's."""
 
     label: str
     set: Settings
     note: str | None = None
     override: bool = False
+    trainer: TrainerRef | None = None
     mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
+    """`levels` are crossed with those of the other axes, where `when` holds (None:
+    everywhere); elsewhere the axis is absent. `added` are levels that only included points
+    have. `plain`: the axis's name is a configuration key, its labels are that key's values."""
+
     name: str
     levels: tuple[Level, ...]
+    when: Expression | None = None
+    added: tuple[Level, ...] = ()
+    plain: bool = False
     mark: Mark | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(level.label for level in self.levels)
+        return tuple(level.label for level in (*self.levels, *self.added))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """A condition under which a point of the cross is no trial; `text` is it as written."""
+
+    condition: Expression
+    text: str
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One trial to be: a level of each axis that it has (axis -> level, in the order of the
+    axes), and `further` settings over them where it was included by itself."""
+
+    levels: Mapping[str, Level]
+    further: Settings = field(default_factory=dict)
+    mark: Mark | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {axis: level.label for axis, level in self.levels.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +100,27 @@ class Resources:
 
     cpus: int = 1
     gpus: float | Literal["auto"] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most that something may cost (None: any amount): `updates`, `wall` in seconds,
+    `gpu_hours` (the hours of each GPU, or share of one, summed)."""
+
+    updates: int | None = None
+    wall: float | None = None
+    gpu_hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """`total` is what all trials of a sweep may cost together, whoever ran them (its `wall`:
+    what one run may take), `per_trial` what each may. At the limit no trial is started;
+    those that run finish, or are stopped at their next measurement (`on_exceed`)."""
+
+    total: Limits = Limits()
+    per_trial: Limits = Limits()
+    on_exceed: Literal["finish_running", "stop"] = "finish_running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +286,8 @@ class Sweep:
     trainer_mark: Mark | None
     base: Settings
     axes: tuple[Axis, ...]
+    exclude: tuple[Exclusion, ...] = ()
+    include: tuple[Point, ...] = ()
     overrides: Settings = field(default_factory=dict)
     description: str | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
@@ -240,7 +295,7 @@ class Sweep:
     figures: Mapping[str, FigureSpec] = field(default_factory=dict)
     claims: Mapping[str, ClaimSpec] = field(default_factory=dict)
     resources: Resources = Resources()
-    budget: Mapping[str, Any] = field(default_factory=dict)
+    budget: Budget = Budget()
     reported: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None  # absolute
 

@@ -11,7 +11,9 @@ from sweeper.errors import EnvironmentFault, Mark, SpecError
 from sweeper.spec import parse, read
 from sweeper.spec.sweep import (
     Best,
+    Budget,
     Delta,
+    Limits,
     Metric,
     Reference,
     RelativeTo,
@@ -114,7 +116,7 @@ def test_a_profile_replaces_an_axis_in_place_and_merges_resources():
     assert [axis.name for axis in found.axes] == ["data", "seed"]
     assert found.axis("data").labels == ("C",)
     assert found.resources == Resources(cpus=4, gpus=0.5)
-    assert found.budget == {"updates": 5, "gpu_hours": 1.5}
+    assert found.budget == Budget(total=Limits(updates=5, gpu_hours=1.5))
     assert parse(text, "s", profile="one").axis("data").labels == ("B",)
 
 
@@ -122,11 +124,9 @@ def test_budget_is_checked_data():
     found = sweep(
         "budget: {updates: 1_000, per_trial: {updates: 5, wall: 1.5h}, on_exceed: finish_running}"
     )
-    assert found.budget == {
-        "updates": 1000,
-        "on_exceed": "finish_running",
-        "per_trial": {"updates": 5, "wall": 5400.0},
-    }
+    assert found.budget == Budget(
+        total=Limits(updates=1000), per_trial=Limits(updates=5, wall=5400.0)
+    )
 
 
 TABLE = """\
@@ -322,7 +322,7 @@ BAD_AFTER_HEAD = {
         "s.yaml:4:19: budget.updates must be a whole number, 1 or more, not '64'\n"
         "s.yaml:4:36: budget.gpu_hours must be above 0, not -1\n"
         "s.yaml:4:58: budget.per_trial.wall must be a time such as 90s, 30m, 12h or 2d, not 12\n"
-        "s.yaml:4:74: budget.on_exceed must be finish_running, not 'cry'"
+        "s.yaml:4:74: budget.on_exceed must be finish_running or stop, not 'cry'"
     ),
     # metrics
     "metrics: {nll: {goal: low, format: '.99f', colour: red}}": (
