@@ -366,6 +366,11 @@ def corpus_digest(config: Mapping[str, Any], root: Path | None) -> str:
     return corpora.digest(config["data"], root)
 
 
+def config_schema() -> dict[str, Any]:
+    """A JSON Schema of the configuration, for editors."""
+    return TextVaeConfig.model_json_schema()
+
+
 def describe_corpus(name: str, root: Path | None) -> dict[str, Any]:
     """What `sweeper data NAME` prints: see corpora.describe."""
     return corpora.describe(name, root)

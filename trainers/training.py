@@ -93,7 +93,8 @@ class Training:
         """One pass over the training batches, then validation and the learning rate's rule."""
         lr, loss = self.rule.lr, self.pass_over_batches()
         self.epoch += 1
-        measurement = self.cost() | {"train/loss": loss, "optim/lr": lr}
+        done = self.epoch / self.config.optim.epochs  # A rule may end training before that.
+        measurement = self.cost() | {"progress": done, "train/loss": loss, "optim/lr": lr}
         if not math.isfinite(loss):
             return measurement
         if not self.exact:

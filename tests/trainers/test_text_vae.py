@@ -185,12 +185,15 @@ def test_measurements_of_a_sequence_vae(run: Run) -> None:
         )
     }
     for measurement in epochs:
-        assert measurement.keys() == cost | valid | {"train/loss", "kl/weight", "optim/lr"}
+        assert measurement.keys() == cost | valid | {
+            *("progress", "train/loss", "kl/weight", "optim/lr")
+        }
     assert result.keys() == cost | valid | test | {"best/epoch"}
     assert all(type(value) is float for value in result.values())
 
     # 12 sentences of each of 6 lengths, in batches of 8 and 4: 12 batches an epoch.
     assert [measurement["cost/updates"] for measurement in epochs] == [12, 24, 36]
+    assert [measurement["progress"] for measurement in epochs] == [1 / 3, 2 / 3, 1]
     best = min(epochs, key=lambda measurement: measurement["valid/nelbo"])
     assert result["best/epoch"] == best["cost/epochs"]
     assert {name: result[name] for name in valid} == {name: best[name] for name in valid}
