@@ -11,8 +11,9 @@ bound. All p of one claim are corrected by Holm's method.
 
 What no test can decide is undecided, however clear it looks: fewer than two pairs, and
 differences that are all the same number (three times one active unit more is no proof). While
-trials lack that may still come, the comparison is missing; where some failed or diverged it is
-undecided, since those that are left may be the lucky ones. The numbers are printed all the same.
+trials lack that may still come, the comparison is missing; where some failed, diverged or
+exceeded their budget it is undecided, since those that are left may be the lucky ones. The
+numbers are printed all the same.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ def decided(found: Comparison, alpha: float) -> Status:
     states = {lack.state for lack in found.lacking}
     if states & {"missing", "running", "unscored"}:
         return "missing"
-    if states & {"failed", "diverged"}:
+    if states & {"failed", "diverged", "exceeded"}:
         return "undecided"
     if found.p_adjusted is None:
         return "missing" if found.n < 2 and found.lacking else "undecided"

@@ -1,213 +1,197 @@
-"""A Sweep in; its trials out: the cross of the axes, each point with its effective
-configuration, seed and identity.
-
-A trainer may name a module that types its configuration (see trainers/config.py for one).
-It is asked once per configuration, not once per seed.
+"""A Sweep in; its trials out: the cross of the axes without what is excluded and with what is
+included, each point with its effective configuration, seed and identity.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from itertools import product
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-from sweeper.errors import EnvironmentFault, Mark, Problem, SpecError
+from sweeper.answers import Answers
+from sweeper.errors import Mark, Problem, SpecError
+from sweeper.spec.conditions import compiled, condition, faults, looked_up, lookup, names
+from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
-from sweeper.spec.sweep import Level, Settings, Sweep
-from sweeper.trial import Trial, nest
+from sweeper.spec.sweep import Condition, Level, Point, Settings, Sweep
+from sweeper.trial import TrainerRef, Trial
 
 MAX_TRIALS = 1_000_000
 
-Point = tuple[Level, ...]  # one level of each axis
+Placed = tuple[Point, Hashable]  # what is equal where points differ in their seed only
 
 
-def expand(sweep: Sweep, root: Path | None, *, max_trials: int = MAX_TRIALS) -> tuple[Trial, ...]:
+def expand(
+    sweep: Sweep,
+    root: Path | None,
+    *,
+    max_trials: int = MAX_TRIALS,
+    without_data: bool = False,
+) -> tuple[Trial, ...]:
     """The trials of a sweep, in the order of its axes, the first varying slowest. `root` is
     the folder of corpora. Two points may come to one trial; both are here.
 
     Raises SpecError with everything that is wrong with the configurations, or if they are
-    right and only data is missing, EnvironmentFault."""
+    right and only data is missing, EnvironmentFault; `without_data`, a trial whose data is
+    missing has no digest of it instead, and so not its own id."""
     check_size(sweep, max_trials)
-    answers = Answers(sweep, root)
+    answers = Answers(root, trainers(sweep))
     trials = []
     for point, variant in points(sweep):
-        found = answers.about(point, variant)
-        if found is None:
+        trainer = trainer_of(sweep, point)
+        answer = answers.about(variant, trainer, lambda at=point: settings_of(sweep, at))
+        if answer is None:
             continue
-        config, evaluation, data_digest = found
         trials.append(
             Trial(
-                trainer=sweep.trainer,
-                config=config,
-                evaluation=evaluation,
+                trainer=trainer,
+                config=answer.config,
+                evaluation=answer.evaluation,
                 seed=seed_of(sweep, point),
-                data_digest=data_digest,
-                labels={
-                    axis.name: level.label for axis, level in zip(sweep.axes, point, strict=True)
-                },
+                data_digest=answer.data_digest,
+                labels=point.labels,
             )
         )
-    answers.raise_problems()
+    if answers.wrong or not without_data:
+        answers.raise_problems()
+    if not trials:
+        raise SpecError(Problem(message="no trial is left: exclude takes all", mark=place(sweep)))
     return tuple(trials)
 
 
 def size(sweep: Sweep) -> int:
-    """How many points the design has, by arithmetic alone."""
-    return math.prod(len(axis.levels) for axis in sweep.axes)
+    """The most points that the design has, by arithmetic alone: conditions are not asked."""
+    return math.prod(len(axis.levels) for axis in sweep.axes) + len(sweep.include)
 
 
 def check_size(sweep: Sweep, max_trials: int) -> None:
     if (count := size(sweep)) > max_trials:
         factors = " x ".join(f"{len(axis.levels)} {axis.name}" for axis in sweep.axes)
-        mark = sweep.axes[0].mark
-        raise SpecError(
-            Problem(message=f"{count:,} trials ({factors}) are more than {max_trials:,}", mark=mark)
-        )
+        more = f", and {len(sweep.include):,} included" if sweep.include else ""
+        said = f"{count:,} trials ({factors}{more}) are more than {max_trials:,}"
+        raise SpecError(Problem(message=said, mark=place(sweep)))
 
 
-def points(sweep: Sweep) -> Iterator[tuple[Point, tuple[int, ...]]]:
-    """Each point, with a number per axis that is equal where levels differ in seed only."""
-    numbered = [list(zip(axis.levels, variants(axis.levels), strict=True)) for axis in sweep.axes]
-    for choice in product(*numbered):
-        yield tuple(level for level, _ in choice), tuple(number for _, number in choice)
+def place(sweep: Sweep) -> Mark | None:
+    return sweep.axes[0].mark if sweep.axes else sweep.trainer_mark
 
 
-def variants(levels: tuple[Level, ...]) -> list[int]:
+# ---- points
+
+
+def points(sweep: Sweep) -> Iterator[Placed]:
+    """The points of the cross that nothing excludes, then those that are included."""
+    conditions = [compiled(excluded.test) for excluded in sweep.exclude]
+    values = looking(sweep)
+    for point, variant in cross(sweep):
+        at = values(point)
+        if not any(holds(at) for holds in conditions):
+            yield point, variant
+    for point in sweep.include:
+        yield point, repr([point.levels, without_seed(point.further)])
+
+
+def cross(sweep: Sweep) -> Iterator[Placed]:
+    """Every point of the cross of the axes, an axis being absent where its `when` does not
+    hold."""
+    values = looking(sweep)
+    found: list[tuple[dict[str, Level], tuple]] = [({}, ())]  # as far as the axes so far
+    for axis in sweep.axes:
+        holds = compiled(axis.when.test) if axis.when else None
+        numbered = list(zip(axis.levels, numbers(axis.levels), strict=True))
+        longer = []
+        for levels, variant in found:
+            if holds is not None and not holds(values(Point(levels=levels))):
+                longer.append((levels, (*variant, None)))
+                continue
+            for level, number in numbered:
+                longer.append(({**levels, axis.name: level}, (*variant, number)))
+        found = longer
+    for levels, variant in found:
+        yield Point(levels=levels), variant
+
+
+def looking(sweep: Sweep) -> Callable[[Point], Callable]:
+    axes = {axis.name: axis for axis in sweep.axes}
+    return lambda point: lookup(point, sweep.base, sweep.overrides, axes)
+
+
+def numbers(levels: tuple[Level, ...]) -> list[int]:
+    """A number for each level, one for those that differ in their seed only."""
     seen: dict[str, int] = {}
-    return [
-        seen.setdefault(repr(sorted(values_of(level.set).items())), len(seen)) for level in levels
-    ]
+    written = (repr([level.trainer, without_seed(level.set)]) for level in levels)
+    return [seen.setdefault(said, len(seen)) for said in written]
 
 
-def values_of(settings: Settings) -> dict[str, Any]:
-    return {key: setting.value for key, setting in settings.items() if key != "seed"}
+def without_seed(settings: Settings) -> list:
+    return sorted((key, s.value) for key, s in settings.items() if key != "seed")
 
 
-def settings_of(sweep: Sweep, point: Point) -> dict[str, Any]:
-    """What a point writes, dotted key -> Setting: base < levels in axis order < --set."""
+def settings_of(sweep: Sweep, point: Point) -> Settings:
+    """What a point writes, dotted key -> Setting: base < levels in axis order < what it was
+    included with < --set."""
     settings = dict(sweep.base)
-    for level in point:
+    for level in point.levels.values():
         settings |= level.set
-    return settings | dict(sweep.overrides)
+    return settings | dict(point.further) | dict(sweep.overrides)
 
 
 def seed_of(sweep: Sweep, point: Point) -> int:
-    if "seed" in sweep.overrides:
-        return sweep.overrides["seed"].value
-    for level in reversed(point):
-        if "seed" in level.set:
-            return level.set["seed"].value
-    return sweep.base["seed"].value if "seed" in sweep.base else 0
+    seed = looked_up("seed", point, sweep.base, sweep.overrides)
+    return seed.value if seed is not None else 0
 
 
-class Answers:
-    """What the trainer's own module says of configurations. Its state is what it has been
-    asked already, and the problems found."""
-
-    def __init__(self, sweep: Sweep, root: Path | None):
-        self.sweep, self.root = sweep, root
-        self.module = config_module(sweep)
-        self.known: dict[tuple[int, ...], tuple[dict, dict, str | None] | None] = {}
-        self.digests: dict[str, str | None] = {}
-        self.wrong = Problems()
-        self.missing = Problems()
-
-    def about(self, point: Point, variant: tuple[int, ...]) -> tuple[dict, dict, str | None] | None:
-        """(training settings, evaluation settings, digest of the data); None if wrong."""
-        if variant not in self.known:
-            self.known[variant] = self.ask(settings_of(self.sweep, point))
-        return self.known[variant]
-
-    def ask(self, settings: Settings) -> tuple[dict, dict, str | None] | None:
-        config = nest(values_of(settings))
-        if hasattr(self.module, "effective"):
-            config = self.asked(self.module.effective, config, settings, self.wrong)
-            if config is None:
-                return None
-        evaluated = getattr(self.module, "EVALUATION", ())
-        digest = None
-        if hasattr(self.module, "corpus_digest"):
-            digest = self.digest(config, settings)
-        return (
-            {key: value for key, value in config.items() if key not in evaluated},
-            {key: value for key, value in config.items() if key in evaluated},
-            digest,
-        )
-
-    def digest(self, config: Mapping[str, Any], settings: Settings) -> str | None:
-        # Asked once for the keys that say what the data is, where the module names them.
-        about = getattr(self.module, "DATA", tuple(config))
-        asked = repr([(key, config.get(key)) for key in about])
-        if asked not in self.digests:
-            self.digests[asked] = self.asked(
-                lambda c: self.module.corpus_digest(c, self.root), config, settings, self.missing
-            )
-        return self.digests[asked]
-
-    def asked(
-        self,
-        ask: Callable[[Mapping[str, Any]], Any],
-        config: Mapping[str, Any],
-        settings: Settings,
-        problems: Problems,
-    ) -> Any:
-        """The module's answer, or None and its problems at the places of their keys."""
-        try:
-            return ask(config)
-        except Exception as error:
-            # The module's own exception type; it is known by what it carries.
-            if not (found := getattr(error, "problems", None)):
-                raise
-            problems.add(*(self.placed(key, said, settings) for key, said in found))
-            return None
-
-    def placed(self, key: str, message: str, settings: Settings) -> Problem:
-        """A problem at the place where its key, or the nearest one to it, was last written."""
-        nearest = key
-        while nearest and nearest not in settings:
-            below = [k for k in settings if k.startswith(f"{nearest}.")]
-            nearest = below[0] if below else nearest.rpartition(".")[0]
-        if not nearest:
-            return Problem(message=message, mark=self.sweep.trainer_mark, key=key)
-        mark: Mark | None = settings[nearest].mark
-        return Problem(
-            message=message if mark else f"--set {nearest}: {message}", mark=mark, key=key
-        )
-
-    def raise_problems(self) -> None:
-        if self.wrong:
-            raise SpecError(*self.wrong.in_order(), *self.missing.in_order())
-        if self.missing:
-            raise EnvironmentFault(*self.missing.in_order())
+def trainer_of(sweep: Sweep, point: Point) -> TrainerRef:
+    named = (level.trainer for level in reversed(point.levels.values()) if level.trainer)
+    return next(named, sweep.trainer)
 
 
-def config_module(sweep: Sweep) -> ModuleType | None:
-    name = sweep.trainer.config
-    return None if name is None else imported(name, sweep.trainer_mark)
+def trainers(sweep: Sweep) -> dict[TrainerRef, Mark | None]:
+    """Each trainer that runs something, and where it is named. The file's own runs nothing
+    where each level of an axis has one of its own."""
+    levels = [level for axis in sweep.axes for level in (*axis.levels, *axis.added)]
+    named = {level.trainer: level.trainer_mark for level in levels if level.trainer}
+    everywhere = any(
+        axis.when is None and all(level.trainer for level in axis.levels) for axis in sweep.axes
+    )
+    return (
+        named if everywhere and not sweep.include else {sweep.trainer: sweep.trainer_mark, **named}
+    )
 
 
-def imported(name: str, mark: Mark | None = None) -> ModuleType:
-    """A trainer's configuration module; `mark` is where it is named."""
-    try:
-        return importlib.import_module(name)
-    except (ImportError, SyntaxError) as error:
-        message = f"the trainer's config module {name!r} cannot be imported: {error}"
-        raise SpecError(Problem(message=message, mark=mark, key="trainer")) from None
+# ---- conditions
 
 
-def ask(module: str, question: str, *about: Any) -> Any:
-    """What a configuration module, by its name, answers outside any sweep: the names of its
-    corpora, or the description of one. Its problems are the user's surroundings."""
-    answer = getattr(imported(module), question, None)
-    if answer is None:
-        raise SpecError(f"the config module {module!r} has no function {question!r}")
-    try:
-        return answer(*about)
-    except Exception as error:
-        if not (found := getattr(error, "problems", None)):
-            raise
-        raise EnvironmentFault(*(said for _, said in found)) from None
+def chosen(sweep: Sweep, text: str) -> Callable[[Point], bool]:
+    """Whether `--where` holds of a point. Raises SpecError for what cannot be asked."""
+    problems = Problems()
+    node = Node(value=text, text=text, mark=None)
+    asked = condition(node, "--where", problems)
+    if asked is not None:
+        known = names({**sweep.base, **sweep.overrides}, sweep.axes)
+        for fault in faults(asked.test, known):
+            problems.refuse(None, f"--where: {fault}")
+    problems.raise_any()
+    holds, values = compiled(asked.test), looking(sweep)
+    return lambda point: bool(holds(values(point)))
+
+
+def idle(sweep: Sweep) -> list[Problem]:
+    """Conditions that change nothing in this design, which is no error and seldom meant."""
+    values = looking(sweep)
+    excluding = [(asked, compiled(asked.test)) for asked in sweep.exclude]
+    conditional = {axis.name: axis for axis in sweep.axes if axis.when}
+    if not excluding and not conditional:
+        return []
+    for point, _ in cross(sweep):
+        at = values(point)
+        excluding = [(asked, holds) for asked, holds in excluding if not holds(at)]
+        for name in point.levels.keys() & conditional.keys():
+            del conditional[name]
+        if not excluding and not conditional:
+            break
+    found: list[tuple[Condition, str]] = [
+        *((asked, f"nothing is excluded by {asked}") for asked, _ in excluding),
+        *((axis.when, f"axis {axis.name!r} is nowhere") for axis in conditional.values()),
+    ]
+    return [Problem(message=said, mark=asked.mark) for asked, said in found]

@@ -4,6 +4,7 @@
     ├── SpecError            2   the sweep file, the command line or a configuration is wrong
     ├── TrainerError         2   a trainer cannot be loaded or breaks the contract
     ├── EnvironmentFault     3   data, device, disk, server or permission is missing
+    ├── OverBudget           5   what is left would cost more than may be spent
     └── CorruptRecord        6   a record or a store cannot be believed
 
 A user's fault is one of these, with the place and what would be right. A fault of
@@ -14,7 +15,7 @@ module that imports the library.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -65,23 +66,33 @@ class EnvironmentFault(SweeperError):
     exit_code = 3
 
 
+class OverBudget(SweeperError):
+    exit_code = 5
+
+
 class CorruptRecord(SweeperError):
     exit_code = 6
 
 
 def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> str:
     """ "unknown key 'schedual' in kl; did you mean 'schedule'? one of schedule, start" """
-    choices = sorted(map(str, known))
+    choices = sorted(map(str, known))  # May be very many, and each very long.
     said = f"unknown {what} {quoted(str(name))}{where}"
     if not choices:
         return f"{said}; there is none"
-    near = difflib.get_close_matches(str(name)[:80], choices[:1000], n=1)
+    near = difflib.get_close_matches(str(name)[:80], nearest(str(name)[:80], choices), n=1)
     hint = f"; did you mean {quoted(near[0])}?" if near else ";"
     more = f" and {len(choices) - 30} more" if len(choices) > 30 else ""
     return f"{said}{hint} one of {', '.join(choices[:30])}{more}"
 
 
-def quoted(text: str) -> str:
-    """Text as it can be shown in one line of at most 80 characters."""
+def nearest(name: str, choices: Sequence[str]) -> list[str]:
+    """Those that are worth comparing letter by letter: of much the same length and letters."""
+    alike = [choice for choice in choices[:1000] if abs(len(choice) - len(name)) <= 8]
+    return sorted(alike, key=lambda choice: len({*choice} ^ {*name}))[:50]
+
+
+def quoted(text: object) -> str:
+    """Text, or another value, as it can be shown in one line of at most 80 characters."""
     shown = repr(text)
     return shown if len(shown) <= 80 else f"{shown[:76]}...{shown[0]}"

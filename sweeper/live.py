@@ -15,7 +15,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from sweeper.plan import Plan
-from sweeper.record import COST, Record
+from sweeper.record import COST, PROGRESS, Record
 from sweeper.render import terminal
 from sweeper.tables import Table
 from sweeper.track.folder import Folder
@@ -75,20 +75,24 @@ class Watch:
         return made / max(time.monotonic() - self.began, 1e-9)
 
     def seconds_left(self, running: Sequence[Trial]) -> float | None:
-        """Wall seconds until all is done, from how long trials of the same labels took; None
-        while nothing has finished."""
-        if not self.took:
+        """Wall seconds until all is done, from how long trials of the same labels took, or
+        will take by the progress that they tell; None while nothing is known of any."""
+        begun = {trial.key: self.folder.totals(trial.id) for trial in running}
+        told = {key: it for key, it in begun.items() if PROGRESS in it and not it["done"]}
+        took = {key: it["seconds"] / it[PROGRESS] for key, it in told.items()} | self.took
+        if not took:
             return None
-        everything = statistics.fmean(self.took.values())
+        everything = statistics.fmean(took.values())
         alike: dict[tuple[str, ...], list[float]] = {}
-        for key, seconds in self.took.items():
+        for key, seconds in took.items():
             alike.setdefault(kind(self.todo[key]), []).append(seconds)
-        waiting = {trial.key for trial in running}
         total = 0.0
         for key, trial in self.todo.items():
-            if key not in self.records:
-                expected = statistics.fmean(alike.get(kind(trial), [everything]))
-                total += expected / 2 if key in waiting else expected
+            if key in self.records:
+                continue
+            expected = statistics.fmean(alike.get(kind(trial), [everything]))
+            left = 1 - told[key][PROGRESS] if key in told else 1 / 2 if key in begun else 1
+            total += left * (took[key] if key in told else expected)
         return total / self.slots
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -107,7 +111,7 @@ class Watch:
     def headline(self, now: Plan, running: Sequence[Trial]) -> Text:
         counts = now.counts
         parts = [f"{finished(now)}/{counts['total']} done", f"{len(running)} running"]
-        parts += [f"{counts[s]} {s}" for s in ("failed", "diverged") if counts[s]]
+        parts += [f"{counts[s]} {s}" for s in ("failed", "diverged", "exceeded") if counts[s]]
         parts.append(f"{self.updates_per_second(running):,.0f} updates/s")
         left = self.seconds_left(running)
         parts.append(f"{clock(left)} left" if left is not None else "time left: not known yet")

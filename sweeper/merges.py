@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.design import Point, points
-from sweeper.spec.sweep import Level, Sweep, TableSpec
+from sweeper.design import points
+from sweeper.spec.sweep import Point, Sweep, TableSpec
 from sweeper.trial import Key, Trial, flatten
 
 ABSENT = object()  # the value of a key that a level does not write
@@ -52,6 +52,8 @@ def spelled(labels: Mapping[str, str]) -> str:
 def merges(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Merge, ...]:
     """`trials` are those of the whole design, in its order. What holds along all levels of
     an axis, as a rule of all seeds, is said once."""
+    if len({trial.key for trial in trials}) == len(trials):
+        return ()
     groups: dict[Key, list[tuple[Point, Trial]]] = {}
     for (point, _), trial in zip(points(sweep), trials, strict=True):
         groups.setdefault(trial.key, []).append((point, trial))
@@ -65,22 +67,28 @@ def merges(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Merge, ...]:
 def merge(sweep: Sweep, group: Sequence[tuple[Point, Trial]]) -> Merge:
     labels = [trial.labels for _, trial in group]
     first, trial = labels[0], group[0][1]
-    apart = [axis for axis in first if any(other[axis] != first[axis] for other in labels)]
+    apart = [
+        axis.name
+        for axis in sweep.axes
+        if any(other.get(axis.name) != first.get(axis.name) for other in labels)
+    ]
     return Merge(
         at={axis: label for axis, label in first.items() if axis not in apart},
-        points=tuple({axis: other[axis] for axis in apart} for other in labels),
-        why=reason(sweep, [chosen(sweep, point, apart) for point, _ in group], trial),
+        points=tuple({axis: other[axis] for axis in apart if axis in other} for other in labels),
+        why=reason(sweep, [written(point, apart) for point, _ in group], trial),
     )
 
 
-def chosen(sweep: Sweep, point: Point, axes: Iterable[str]) -> list[Level]:
-    return [level for axis, level in zip(sweep.axes, point, strict=True) if axis.name in axes]
+def written(point: Point, axes: Iterable[str]) -> dict[str, Any]:
+    """What a point writes on some axes, and by itself: key -> value."""
+    levels = [level.set for axis, level in point.levels.items() if axis in axes]
+    return {key: s.value for some in (*levels, point.further) for key, s in some.items()}
 
 
-def reason(sweep: Sweep, written: Sequence[Sequence[Level]], trial: Trial) -> str:
-    """Of each key that the levels (a list for each point) write differently: whether the
-    command line has the last word, whether the effective configuration is without it, or
-    what it is there for all of them."""
+def reason(sweep: Sweep, written: Sequence[Mapping[str, Any]], trial: Trial) -> str:
+    """Of each key that the points write differently: whether the command line has the last
+    word, whether the effective configuration is without it, or what it is there for all of
+    them."""
     effective = flatten(trial.full_config) | {"seed": trial.seed}
     inert, said = [], []
     for key in differing(written):
@@ -97,13 +105,9 @@ def reason(sweep: Sweep, written: Sequence[Sequence[Level]], trial: Trial) -> st
     return "; ".join(said) or "they write the same"
 
 
-def differing(written: Sequence[Sequence[Level]]) -> list[str]:
-    last: list[dict[str, Any]] = [
-        {key: setting.value for level in levels for key, setting in level.set.items()}
-        for levels in written
-    ]
-    keys = dict.fromkeys(key for settings in last for key in settings)
-    return [key for key in keys if len({repr(some.get(key, ABSENT)) for some in last}) > 1]
+def differing(written: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for some in written for key in some)
+    return [key for key in keys if len({repr(some.get(key, ABSENT)) for some in written}) > 1]
 
 
 def gathered(sweep: Sweep, found: Sequence[Merge]) -> list[Merge]:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import SpecError, unknown
 from sweeper.record import Record
-from sweeper.trial import Key, Trial
+from sweeper.trial import Key, TrainerRef, Trial
 
 # done: a valid result exists. stale: it does, but other code made it (kept and marked,
-# not run again). failed and diverged: it ended without one. running: a live process has
+# not run again). failed, diverged, exceeded: it ended without one. running: a live process has
 # it. unscored: none of these, but another evaluation has a result, so it is trained.
 # missing: not even that.
-STATES = ("done", "stale", "running", "unscored", "missing", "failed", "diverged")
-RETRIABLE = ("failed", "diverged", "stale")  # when asked
+STATES = ("done", "stale", "running", "unscored", "missing", "failed", "diverged", "exceeded")
+RETRIABLE = ("failed", "diverged", "exceeded", "stale")  # when asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The design in order, the records found, and each trial's state, by the trials' keys.
     `trained` is the ids of those that have a result under some evaluation. `retry` names
-    the states that are run again although they ended."""
+    the states that are run again although they ended. Where `chosen` is not None, only those
+    trials were asked for."""
 
     trials: tuple[Trial, ...]
     records: Mapping[Key, Record]
     states: Mapping[Key, str]
     trained: frozenset[str] = frozenset()
     retry: frozenset[str] = frozenset()
+    chosen: frozenset[Key] | None = None
+
+    def asked_for(self, trial: Trial) -> bool:
+        return self.chosen is None or trial.key in self.chosen
+
+    @property
+    def filled(self) -> bool:
+        """Whether each trial that was asked for has a result."""
+        asked = (trial for trial in self.trials if self.asked_for(trial))
+        return all(self.states[trial.key] in ("done", "stale") for trial in asked)
 
     @property
     def todo(self) -> tuple[Trial, ...]:
@@ -39,7 +50,11 @@ class Plan:
         process is running is among them: the worker waits for its record instead of
         repeating it."""
         wanted = {"missing", "unscored", "running"} | self.retry
-        return in_order(trial for trial in self.trials if self.states[trial.key] in wanted)
+        return in_order(
+            trial
+            for trial in self.trials
+            if self.states[trial.key] in wanted and self.asked_for(trial)
+        )
 
     @property
     def to_score(self) -> tuple[Trial, ...]:
@@ -47,26 +62,34 @@ class Plan:
         return in_order(
             trial
             for trial in self.trials
-            if trial.id in self.trained and self.states[trial.key] not in ("done", "stale")
+            if trial.id in self.trained
+            and self.states[trial.key] not in ("done", "stale")
+            and self.asked_for(trial)
         )
 
     @property
     def untrained(self) -> tuple[Trial, ...]:
         """Each trial that has no result under any evaluation, once."""
-        distinct = {trial.id: trial for trial in self.trials if trial.id not in self.trained}
+        distinct = {
+            trial.id: trial
+            for trial in self.trials
+            if trial.id not in self.trained and self.asked_for(trial)
+        }
         return tuple(distinct.values())
 
     @property
     def counts(self) -> dict[str, int]:
-        """State -> number of distinct trials, every state named; `total` their sum, `points`
-        the design's points (more than total where labels share a trial), `trainings` what
-        all takes (less than total where a trial is scored in several ways)."""
-        states = Counter(self.states.values())
+        """State -> number of distinct trials asked for, every state named; `total` their
+        sum, `points` the design's points (more where labels share a trial), `trainings` what
+        all takes (less where a trial is scored in several ways)."""
+        asked = [trial for trial in self.trials if self.asked_for(trial)]
+        keys = {trial.key for trial in asked}
+        states = Counter(self.states[key] for key in keys)
         counts = {state: states[state] for state in STATES}
-        trainings = len({key.trial_id for key in self.states})
+        trainings = len({key.trial_id for key in keys})
         return counts | {
-            "total": len(self.states),
-            "points": len(self.trials),
+            "total": len(keys),
+            "points": len(asked),
             "trainings": trainings,
         }
 
@@ -79,6 +102,7 @@ class Plan:
                 "state": self.states[trial.key],
             }
             for trial in self.trials
+            if self.asked_for(trial)
         ]
         return {"trials": listed, "counts": self.counts}
 
@@ -86,17 +110,22 @@ class Plan:
 def plan(
     trials: Sequence[Trial],
     records: Mapping[Key, Record],
-    code_digest: str | None,
+    code_of: Callable[[TrainerRef], str | None],
     retry: Iterable[str] = (),
     trained: Iterable[str] = (),
+    chosen: frozenset[Key] | None = None,
 ) -> Plan:
-    """`records` is what the store finds for `trials`; `code_digest` that of the trainer as
+    """`records` is what the store finds for `trials`; `code_of` the digest of a trainer's code as
     it is now (None: not compared); `trained` the ids of those without a result here that
     have one under another evaluation."""
     scored = {key.trial_id for key, record in records.items() if record.state == "done"}
     trained = scored.union(trained)
     states = {
-        trial.key: state(records.get(trial.key), code_digest, trained=trial.id in trained)
+        trial.key: state(
+            record := records.get(trial.key),
+            code_of(trial.trainer) if record is not None else None,
+            trained=trial.id in trained,
+        )
         for trial in trials
     }
     return Plan(
@@ -105,6 +134,7 @@ def plan(
         states=states,
         trained=frozenset(trained),
         retry=frozenset(retry),
+        chosen=chosen,
     )
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sweeper.trainer import ENTRY_POINTS
+from sweeper.trainer import ENTRY_POINTS, located
 from sweeper.trial import ID_CHARACTERS, TrainerRef, Trial
 
 PACKAGES = ("sweeper", "torch", "numpy", "ray", "mlflow")
@@ -63,7 +63,7 @@ def code_digest(trainer: TrainerRef) -> str | None:
 def source_files(trainer: TrainerRef) -> list[Path]:
     """Sorted; found without importing the trainer."""
     if trainer.command is not None:
-        named = (Path(argument).absolute() for argument in trainer.command[1:])
+        named = (Path(word).absolute() for word in located(trainer)[1:])
         return sorted({path for path in named if path.is_file()})
     modules = {module_of(trainer.function), trainer.config or ""}
     packages = {module.partition(".")[0] for module in modules if module}

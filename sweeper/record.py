@@ -10,11 +10,13 @@ from typing import Any, Literal
 from sweeper.trial import Key
 
 # done: a valid result exists. failed: an error or a dead worker. diverged: a measurement
-# was not finite. running: a live attempt holds the lease and no result exists yet.
+# was not finite. exceeded: it was ended at its own budget. running: a live attempt holds the
+# lease and no result exists yet.
 # Planning adds three states that need more than the record: missing, unscored and stale.
-State = Literal["running", "done", "failed", "diverged"]
+State = Literal["running", "done", "failed", "diverged", "exceeded"]
 
 COST = "cost/updates"  # the reserved cost key: parameter updates, all kinds summed
+PROGRESS = "progress"  # the other reserved key: the share of training done, in (0, 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +24,9 @@ class Record:
     """`result` is the trainer's last measurement (metric -> float). `seconds` is wall
     time and `cpu_seconds` processor time spent in the trial, all attempts summed.
     `provenance` is stamped by the worker: code digest, commit, dirty flag, versions,
-    device, host, data digest. `error` is one line for people; the traceback is in the
-    trial's log."""
+    device, host, data digest; what the last attempt held and took at most: `gpus`,
+    `peak_memory_bytes`, `peak_gpu_memory_bytes`. `error` is one line for people; the
+    traceback is in the trial's log."""
 
     trial_id: str
     evaluation_id: str

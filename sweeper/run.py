@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sweeper.budget import UNLIMITED, Account, Spent, over
+from sweeper.changes import Changes, Snapshot, compare
 from sweeper.claims import Verdicts, judge
-from sweeper.design import expand
+from sweeper.design import chosen, expand, points, trainers
 from sweeper.dispatch import device, dispatcher, fitted, slots
-from sweeper.errors import TrainerError
+from sweeper.errors import EnvironmentFault, Mark, Problem, SpecError, TrainerError
+from sweeper.estimates import Estimate, estimate
 from sweeper.plan import Plan, plan
 from sweeper.provenance import code_digest
 from sweeper.record import Measurement, Record
 from sweeper.render import RENDERERS
 from sweeper.render.claims import CLAIM_RENDERERS
+from sweeper.sharing import Shared, share
 from sweeper.spec import Resources, Sweep
-from sweeper.tables import Table, tabulate
-from sweeper.track import open_store
+from sweeper.spec.sweep import Limits
+from sweeper.tables import Table, mixtures, tabulate
+from sweeper.track import open_store, snapshots
 from sweeper.track.courier import Courier
 from sweeper.track.folder import Folder, make
 from sweeper.track.parcel import Origin
 from sweeper.track.sealed import write_whole
 from sweeper.trainer import check
-from sweeper.trial import Trial
+from sweeper.trial import Key, TrainerRef, Trial
 from sweeper.worker import Surroundings
 
 if TYPE_CHECKING:
@@ -65,15 +71,67 @@ class Machine:
         return cls(by=by, resources=resources, slots=min(room, at_most or room))
 
 
-def look(sweep: Sweep, place: Place, retry: Iterable[str] = (), source: str = "folder") -> Plan:
-    """The sweep's trials, what the store called `source` knows of them, and what is left.
-    Raises a SweeperError for whatever would keep them from running."""
+def look(
+    sweep: Sweep,
+    place: Place,
+    retry: Iterable[str] = (),
+    source: str = "folder",
+    where: str | None = None,
+) -> Plan:
+    """The sweep's trials, what the store called `source` knows of them, and what is left;
+    with `where`, a condition, only that of the trials at which it holds. Raises a
+    SweeperError for whatever would keep them from running."""
+    if sweep.search:
+        said = "plan reads a search; run does not search yet"
+        raise SpecError(Problem(message=said, mark=sweep.search.mark, key="search"))
+    check_trainers(sweep)
+    holds = chosen(sweep, where) if where is not None else None
+    trials = expand(sweep, place.data)
+    check_placeholders(sweep, trials)
+    if mixed := mixtures(sweep, trials):
+        raise SpecError(*mixed)
+    asked = None
+    if holds is not None:
+        at = zip(points(sweep), trials, strict=True)
+        asked = frozenset(trial.key for (point, _), trial in at if holds(point))
+        if not asked:
+            raise SpecError(f"--where: no trial of {sweep.name} has {where}")
+    return look_again(sweep, trials, place, retry, source, asked)
+
+
+def studies(sweep: Sweep, place: Place) -> tuple[Trial, ...]:
+    """The file's own configuration for each study of its search."""
+    check_trainers(sweep)
+    return expand(sweep, place.data)
+
+
+def check_trainers(sweep: Sweep) -> None:
+    wrong = [problem for ref, mark in trainers(sweep).items() for problem in faults(ref, mark)]
+    if wrong:
+        raise TrainerError(*wrong)
+
+
+def check_placeholders(sweep: Sweep, trials: Iterable[Trial]) -> None:
+    """What a command asks for is in the configuration of each trial that it runs."""
+    asked = {(t.trainer, id(t.config)): t for t in trials if t.trainer.command is not None}
+    named = trainers(sweep)
+    wrong = [
+        problem
+        for trial in asked.values()
+        for problem in faults(trial.trainer, named[trial.trainer], trial.full_config)
+    ]
+    if wrong:
+        raise TrainerError(*dict.fromkeys(wrong))
+
+
+def faults(
+    trainer: TrainerRef, mark: Mark | None, config: Mapping[str, Any] | None = None
+) -> list[Problem]:
     try:
-        check(sweep.trainer)
+        check(trainer, config)
     except TrainerError as error:
-        found = [replace(problem, mark=sweep.trainer_mark) for problem in error.problems]
-        raise TrainerError(*found) from None
-    return look_again(sweep, expand(sweep, place.data), place, retry, source)
+        return [replace(problem, mark=mark) for problem in error.problems]
+    return []
 
 
 def look_again(
@@ -82,12 +140,63 @@ def look_again(
     place: Place,
     retry: Iterable[str] = (),
     source: str = "folder",
+    chosen: frozenset[Key] | None = None,
 ) -> Plan:
     store = open_store(source, place.store, place.tracking)
     records = store.find(trials)
     done = {key for key, record in records.items() if record.state == "done"}
     trained = store.trained(trial for trial in trials if trial.key not in done)
-    return plan(trials, records, code_digest(sweep.trainer), retry, trained)
+    return plan(trials, records, code_digest, retry, trained, chosen)
+
+
+def changes(sweep: Sweep, plan: Plan, place: Place) -> Changes | None:
+    """What is different in the design since the sweep's last run; None before a first one.
+    Raises CorruptRecord where what that left cannot be believed."""
+    then = snapshots.kept(place.store, sweep.name, sweep.variant)
+    return None if then is None else compare(then, Snapshot.of(sweep, plan.trials))
+
+
+def remember(sweep: Sweep, plan: Plan, place: Place) -> None:
+    """Leave the design in the store, for the next plan to say what has changed."""
+    snapshots.keep(place.store, Snapshot.of(sweep, plan.trials, time.time()))
+
+
+def shared(sweep: Sweep, plan: Plan, place: Place) -> list[Shared]:
+    """What the sweep has in common with each other one that was run here, where it has."""
+    keys = [trial.key for trial in plan.trials]
+    found = []
+    for then in snapshots.all_kept(place.store)[0]:
+        if then.sweep == sweep.name:
+            continue
+        name = then.sweep if then.variant == sweep.variant else f"{then.sweep} · {then.variant}"
+        found.append(share(keys, then.keys, name, then.at))
+    return [one for one in found if one.shared]
+
+
+def account(sweep: Sweep, plan: Plan, place: Place) -> Account:
+    """What the sweep's trials have cost, under its budget."""
+    return Account(sweep.budget.total, plan.trials, place.folder)
+
+
+def estimated(
+    sweep: Sweep, plan: Plan, place: Place, by: str = "ray", at_most: int | None = None
+) -> Estimate:
+    """What is left will cost, with as many trials at once as this machine has room for. One
+    without the GPUs that are asked for is taken for one that has them for a single trial."""
+    try:
+        resources = fitted(sweep.resources)
+        room = 1 if by == "inline" else slots(resources)
+    except EnvironmentFault:
+        resources, room = sweep.resources, 1
+    together = min(room, at_most or room)
+    return estimate(plan, place.folder, gpus=resources.gpus, slots=together)
+
+
+def over_budget(sweep: Sweep, spent: Spent, expected: Estimate) -> str | None:
+    """Which limit what is spent and what is expected pass together, if one. Wall time is that
+    of the run to come."""
+    left = Spent(updates=expected.updates, wall=expected.wall_seconds, gpu_hours=expected.gpu_hours)
+    return over(sweep.budget.total, replace(spent, wall=0.0) + left)
 
 
 def clear(plan: Plan, place: Place) -> None:
@@ -107,16 +216,22 @@ def train(
     on_record: Callable[[Record], None],
     stop: threading.Event,
     *,
+    limits: Limits = UNLIMITED,
     score_only: bool = False,
+    probe: bool = False,
 ) -> None:
     """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set.
-    With `score_only` what is trained is scored, and nothing is trained."""
+    `limits` are those of each. With `score_only` what is trained is scored, and nothing is
+    trained; with `probe` each is stopped once it has said something of its cost."""
     surroundings = Surroundings(
         store=place.store,
         data=place.data,
         device=device(machine.resources),
         cpus=machine.resources.cpus,
+        gpus=machine.resources.gpus,
+        limits=limits,
         score_only=score_only,
+        probe=probe,
     )
     dispatcher(machine.by)(
         todo,

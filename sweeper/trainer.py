@@ -5,7 +5,10 @@
     command: [python, train.py, "--lr={lr}", "--seed={seed}"] each stdout line that is a JSON
                                                               object is one
 
-A trainer needs no base class and no import of this package.
+A trainer needs no base class and no import of this package. Two names in a measurement are
+reserved: `cost/updates`, the parameter updates so far, and `progress`, the share of training
+that is done, in (0, 1]: from it is known what the rest will take (elsewhere it says nothing;
+it is no part of a result). At 1 nothing is left but scoring.
 """
 
 from __future__ import annotations
@@ -30,12 +33,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.machinery import ModuleSpec
+from itertools import takewhile
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import TrainerError, unknown
-from sweeper.record import COST
+from sweeper.record import COST, PROGRESS
 from sweeper.trial import TrainerRef, flatten
 
 ENTRY_POINTS = "sweeper.trainers"
@@ -44,6 +48,7 @@ CONTRACT = (
     "returning one such mapping, or a command that prints them as JSON objects, one a line"
 )
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
+SCRIPT = re.compile(r"[^-{\s][^{\s]*\.(py|sh|R|jl|js|pl|rb|lua)")
 TERMINATE_SECONDS = 10  # what a command has between SIGTERM and SIGKILL
 STDERR_LINES = 5  # how many last lines of a failed command its error quotes
 
@@ -66,7 +71,10 @@ class Run:
 
 
 def measurements(
-    trainer: TrainerRef, config: Mapping[str, Any], run: Run
+    trainer: TrainerRef,
+    config: Mapping[str, Any],
+    run: Run,
+    on_start: Callable[[int], None] = lambda pid: None,
 ) -> Iterator[Mapping[str, float]]:
     """Every measurement as plain floats, the contract checked on each; the last is the
     result. Closing the iterator ends the trainer: its `finally` runs, a command is terminated.
@@ -75,10 +83,11 @@ def measurements(
     for: in between, generators can be seeded that came with the import.
 
     The reserved cost is carried on: a measurement that leaves it out stands at the cost of
-    the one before. A trainer that never counts it is left without."""
+    the one before. A trainer that never counts it is left without. `on_start` is told the
+    process of a command."""
     name = described(trainer)
     if trainer.command is not None:
-        raw = command_measurements(trainer.command, config, run)
+        raw = command_measurements(trainer, config, run, on_start)
     else:
         raw = function_measurements(load(trainer.function), name, config, run)
     return checked(raw, name)
@@ -101,15 +110,14 @@ def check(trainer: TrainerRef, config: Mapping[str, Any] | None = None) -> None:
     """Raises TrainerError if the trainer cannot be found, without importing it. With a
     `config`, a command's placeholders are checked too."""
     if trainer.command is not None:
-        program = trainer.command[0]
-        if shutil.which(program, path=search_path()) is None:
-            raise TrainerError(f"trainer: there is no program {program!r} to run")
+        check_command(trainer)
         if config is not None:
             filled(trainer.command, config, Run(seed=0, folder=Path(), data=Path()))
     elif ":" in trainer.function:
         check_function(trainer.function)
     else:
-        entry_point(trainer.function)
+        point = entry_point(trainer.function)
+        check_function(f"{point.module}:{point.attr}")
 
 
 def described(trainer: TrainerRef) -> str:
@@ -146,7 +154,7 @@ def function_measurements(
         )
     came = train(config, run) if told else train({**config, "seed": run.seed})
     if isinstance(came, Mapping):
-        yield came
+        yield {PROGRESS: 1.0, **came} if came else came
     elif isinstance(came, Iterable) and not isinstance(came, str | bytes):
         empty = True
         try:
@@ -253,14 +261,51 @@ def public(names: Iterable[str]) -> list[str]:
 # --- commands ----------------------------------------------------------------------------
 
 
+def located(trainer: TrainerRef) -> tuple[str, ...]:
+    """The command as it is run from any folder: what is a file beside the sweep file, by its
+    whole path. Other words stay, and paths among them are relative to where we stand."""
+    return tuple(beside(word, trainer.folder) for word in trainer.command)
+
+
+def beside(word: str, folder: str | None) -> str:
+    """ "own/train.py" -> "/sweeps/own/train.py", "--config=own/a.json" likewise, where there
+    is such a file. A bare `python` is a program of the search path, whatever lies beside."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    if folder is None or not ("/" in value or "." in value):
+        return word
+    path = os.path.join(folder, value)
+    return f"{option}{equals}{path}" if os.path.isfile(path) else word
+
+
+def check_command(trainer: TrainerRef) -> None:
+    program, *words = located(trainer)
+    if shutil.which(program, path=search_path()) is None:
+        raise TrainerError(f"trainer: there is no program {program!r} to run")
+    words = takewhile(lambda word: word not in ("-m", "-c"), words)
+    script = next(filter(SCRIPT.fullmatch, words), None)
+    if script is None or Path(script).is_file():
+        return
+    folder = Path(trainer.folder or "", script).parent
+    scripts = [path.name for path in folder.glob(f"*{Path(script).suffix}")]
+    near = get_close_matches(Path(script).name, scripts, n=1)
+    hint = f"; did you mean {str(Path(script).with_name(near[0]))!r}?" if near else ""
+    raise TrainerError(f"trainer {program}: there is no file {script!r} to run{hint}")
+
+
 def command_measurements(
-    command: tuple[str, ...], config: Mapping[str, Any], run: Run
+    trainer: TrainerRef,
+    config: Mapping[str, Any],
+    run: Run,
+    on_start: Callable[[int], None],
 ) -> Iterator[Any]:
     """The JSON objects that a command prints. Its other output goes to this process's
     stdout and stderr, which a worker points at the trial's log."""
+    command = trainer.command
     if run.score_only and "{score_only}" not in " ".join(command):
         raise TrainerError(f"{command[0]} trains; a command that can score takes {{score_only}}")
-    process = start(filled(command, config, run), run)
+    words = zip(command, located(trainer), filled(command, config, run), strict=True)
+    process = start([said if path == word else path for word, path, said in words], run)
+    on_start(process.pid)
     last_lines: deque[str] = deque(maxlen=STDERR_LINES)
     reader = threading.Thread(target=copy_lines, args=(process.stderr, last_lines), daemon=True)
     reader.start()

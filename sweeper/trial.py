@@ -21,11 +21,14 @@ ID_CHARACTERS = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerRef:
     """How a trainer is named in a sweep file: a function ("pkg.module:name" or an entry
-    point) or a command line, and optionally the module that types its configuration."""
+    point) or a command line, and optionally the module that types its configuration.
+    `folder`, absolute, is that of the file which says the command: where its paths are looked
+    for first. It is no part of an identity, which is the words as they are written."""
 
     function: str | None = None
     command: tuple[str, ...] | None = None
     config: str | None = None
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         assert (self.function is None) != (self.command is None), (self.function, self.command)
@@ -57,16 +60,14 @@ class Trial:
     labels: Mapping[str, str] = field(default_factory=dict)
     id: str = field(init=False)
     evaluation_id: str = field(init=False)
+    key: Key = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
             self, "id", digest([self.trainer.identity, self.config, self.seed, self.data_digest])
         )
         object.__setattr__(self, "evaluation_id", digest(self.evaluation))
-
-    @property
-    def key(self) -> Key:
-        return Key(self.id, self.evaluation_id)
+        object.__setattr__(self, "key", Key(self.id, self.evaluation_id))
 
     @property
     def full_config(self) -> dict[str, Any]:
@@ -74,14 +75,46 @@ class Trial:
         return merge(self.config, self.evaluation)
 
 
+class Shared(dict):
+    """A configuration that many trials have, which differ in their seed: spelled once."""
+
+    __slots__ = ("_digest", "_spelled")
+
+    @property
+    def spelled(self) -> str:
+        if not hasattr(self, "_spelled"):
+            self._spelled = ENCODER.encode(canonical(self))
+        return self._spelled
+
+    @property
+    def digest(self) -> str:
+        if not hasattr(self, "_digest"):
+            self._digest = hashed(self.spelled)
+        return self._digest
+
+
 def digest(value: Any) -> str:
     """First 16 hex characters of the SHA-256 of the canonical JSON of `value`.
 
     Key order and spelling do not matter (1.0 and 1 are one number); NaN is refused."""
-    text = json.dumps(
-        canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    )
+    return value.digest if isinstance(value, Shared) else hashed(spelled(value))
+
+
+def hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_CHARACTERS]
+
+
+def spelled(value: Any) -> str:
+    if isinstance(value, Shared):
+        return value.spelled
+    if type(value) is list:
+        return f"[{','.join(map(spelled, value))}]"
+    return ENCODER.encode(canonical(value))
+
+
+ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+)
 
 
 def canonical(value: Any) -> Any:

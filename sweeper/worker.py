@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import provenance
-from sweeper.record import COST, Record, State
+from sweeper.budget import UNLIMITED, Spent, over
+from sweeper.memory import Peak
+from sweeper.record import COST, PROGRESS, Record, State
+from sweeper.spec.sweep import Limits
 from sweeper.track.folder import Attempt, FencedOut, Folder, LeaseHeld
 from sweeper.trainer import Run, measurements
 from sweeper.trial import Trial
@@ -43,14 +46,19 @@ OnWait = Callable[[Trial, LeaseHeld], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """Where a trial runs. `store` is the store's root and `data` that of the corpora, both
-    absolute, so that they mean the same in every process. `score_only`: nothing is trained,
-    and a trial that cannot be scored is left as it was."""
+    absolute, so that they mean the same in every process. `gpus` is how many, or what share of
+    one, a trial holds, `limits` the most that its training may cost. `score_only`: nothing is
+    trained, and a trial that cannot be scored is left as it was. `probe`: a trial is stopped as
+    soon as it has said something of what the whole will take."""
 
     store: Path
     data: Path | None = None
     device: str = "cpu"
     cpus: int = 1
+    gpus: float = 0
+    limits: Limits = UNLIMITED
     score_only: bool = False
+    probe: bool = False
 
     def __post_init__(self) -> None:
         assert self.store.is_absolute(), self.store
@@ -81,13 +89,15 @@ def execute(
     store = Folder(surroundings.store)
     awaited = 0
     while True:
-        attempt = begin(store, trial, stamp["code_digest"], on_wait, stopped, awaited)
+        attempt = begin(
+            store, trial, stamp["code_digest"], surroundings.gpus, on_wait, stopped, awaited
+        )
         if not isinstance(attempt, Attempt):
             return attempt
-        reason = "interrupted"
+        peak, reason = Peak(), "interrupted"
         try:
             with surrounded(attempt, surroundings):
-                came = run_trainer(trial, attempt, surroundings, stamp, on_measure, stopped)
+                came = run_trainer(trial, attempt, surroundings, stamp, peak, on_measure, stopped)
                 if came is None:
                     reason = "stopped"
                     return None
@@ -95,7 +105,8 @@ def execute(
         except FencedOut:
             awaited = attempt.number + 1
         finally:
-            attempt.abandon(reason)
+            peak.end()
+            attempt.abandon(reason, peak.read())
 
 
 def bury(
@@ -126,6 +137,7 @@ def begin(
     store: Folder,
     trial: Trial,
     code_digest: str | None,
+    gpus: float,
     on_wait: OnWait | None,
     stopped: Callable[[], bool],
     awaited: int = 0,
@@ -137,7 +149,7 @@ def begin(
         if (record := ended(store, trial, awaited)) is not None:
             return record
         try:
-            return store.start(trial, code_digest)
+            return store.start(trial, code_digest, gpus)
         except LeaseHeld as held:
             if not told and on_wait is not None:
                 on_wait(trial, held)
@@ -171,6 +183,7 @@ def run_trainer(
     attempt: Attempt,
     surroundings: Surroundings,
     stamp: Mapping[str, Any],
+    peak: Peak,
     on_measure: OnMeasure | None,
     stopped: Callable[[], bool],
 ) -> Record | None:
@@ -183,6 +196,7 @@ def run_trainer(
         score_only=surroundings.score_only,
     )
     trained = attempt.cost if run.score_only else 0.0  # updates that training took
+    limits = limits_of(trial, surroundings)
     cpu_began = cpu_seconds()
 
     def outcome(state: State, result: Mapping[str, float], error: str | None = None) -> Record:
@@ -191,13 +205,18 @@ def run_trainer(
             trial,
             attempt,
             state,
-            result=result,
+            result={key: value for key, value in result.items() if key != PROGRESS},
             error=error,
             cpu_seconds=cpu_seconds() - cpu_began,
-            provenance={**stamp, "device": provenance.device_name(surroundings.device)},
+            provenance={
+                **stamp,
+                "device": provenance.device_name(surroundings.device),
+                "gpus": surroundings.gpus,
+                **peak.read(),
+            },
         )
 
-    iterator = seeded(trial, run)
+    iterator = seeded(trial, run, peak)
     last: Mapping[str, float] = {}  # the last measurement that was finite throughout
     count = 0
     try:
@@ -222,16 +241,37 @@ def run_trainer(
                 named = ", ".join(f"{key} was {value}" for key, value in bad.items())
                 return outcome("diverged", last, f"{named} at {cost:g} updates")
             last = values
-            if stopped():
+            spent = Spent(
+                updates=values.get(COST, 0.0), wall=attempt.seconds, gpu_hours=attempt.gpu_hours
+            )
+            # At progress 1 all is paid: what is left is only scoring.
+            if (which := over(limits, spent)) and values.get(PROGRESS, 0.0) < 1:
+                return outcome("exceeded", last, f"over its budget: {which}")
+            if stopped() or (surroundings.probe and is_telling(values)):
                 return None
     finally:
         close(iterator)
 
 
-def seeded(trial: Trial, run: Run) -> Iterator[Mapping[str, float]]:
+def limits_of(trial: Trial, surroundings: Surroundings) -> Limits:
+    """None where the trial is trained already: scoring it in another way trains nothing."""
+    limited = surroundings.limits != UNLIMITED
+    if limited and Folder(surroundings.store).evaluations(trial.id):
+        return UNLIMITED
+    return surroundings.limits
+
+
+def is_telling(values: Mapping[str, float]) -> bool:
+    """Whether a measurement says what share of training it came after, or will never say
+    it. One that has all of it behind is no probe: it is as good as done."""
+    share = values.get(PROGRESS)
+    return share is None or 0 < share < 1
+
+
+def seeded(trial: Trial, run: Run, peak: Peak) -> Iterator[Mapping[str, float]]:
     """Seeds between the trainer's import and its start: what the import loads has to be
     seeded, and what the import draws must not matter, for it is done once a process."""
-    measured = measurements(trial.trainer, trial.full_config, run)
+    measured = measurements(trial.trainer, trial.full_config, run, peak.follow)
     reseed(trial.seed)
     yield from measured
 

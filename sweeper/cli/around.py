@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def open_ui(port: int, store: Path, tracking: str | None) -> None:
 
     store = store.resolve()
     if not tracking and not (store / "mlflow.db").exists():
-        raise EnvironmentFault(f"no runs in {shown(store)} yet: sweeper run FILE makes some")
+        at = "" if store == Path("runs").resolve() else f" --store {shlex.quote(shown(store))}"
+        raise EnvironmentFault(f"no runs in {shown(store)} yet: sweeper run FILE{at} makes some")
     uri = tracking or default_uri(store)
     command = ui_command(uri, store, port=port)
     if not command:
@@ -74,7 +76,7 @@ def open_ui(port: int, store: Path, tracking: str | None) -> None:
 @data_option
 def show_data(name: str | None, config: str, as_json: bool, data: Path | None) -> None:
     """The corpora that can be named; or what NAME holds, checked."""
-    from sweeper.design import ask
+    from sweeper.answers import ask
     from sweeper.outline import outline
 
     root = folder_of_corpora(data)

@@ -2,12 +2,13 @@
 that turns errors into exit codes.
 
 0 every cell filled · 1 some trials failed · 2 usage or sweep file · 3 environment not fit ·
-4 a claim refuted under claims --check · 6 a record is corrupt ·
+4 a claim refuted under claims --check · 5 budget reached · 6 a record is corrupt ·
 75 stopped, resumable · 130 stopped at once
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -19,14 +20,21 @@ from typing import Any
 import click
 
 from sweeper import __version__
-from sweeper.errors import EnvironmentFault, SweeperError
+from sweeper.cli import completing
+from sweeper.errors import EnvironmentFault, Mark, Problem, SweeperError, quoted
 from sweeper.spec.sweep import Sweep
 
-FAILED, UNFIT, REFUTED, STOPPED, STOPPED_AT_ONCE = 1, 3, 4, 75, 130
+FAILED, UNFIT, REFUTED, BUDGET, STOPPED, STOPPED_AT_ONCE = 1, 3, 4, 5, 75, 130
 
 
 class Verbs(click.Group):
     """Verbs in the order in which a person meets them; every SweeperError in plain words."""
+
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        if completing.VARIABLE not in os.environ:
+            return super().main(*arguments, **more)
+        with completing.no_errors():
+            return super().main(*arguments, **more)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
@@ -58,6 +66,8 @@ def main(context: click.Context) -> None:
     `sweeper run FILE` trains what is missing and prints the tables; run it again and it
     does what is left."""
     context.obj = sys.argv[1:]
+    # Of the objects of a large plan none is garbage: to look for it would be a quarter of the time.
+    gc.set_threshold(100_000, 50, 50)
 
 
 # ---- what most verbs need
@@ -65,10 +75,12 @@ def main(context: click.Context) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A sweep file that was read, and where its things are."""
+    """A sweep file that was read, and where its things are; `given` is what the person gave
+    beside the file, as words of a command line."""
 
     sweep: Sweep
     place: Any  # run.Place
+    given: tuple[str, ...] = ()
 
 
 store_option = click.option(
@@ -91,6 +103,16 @@ tracking_option = click.option(
     metavar="URI",
     help="MLflow's server or database; by default one in the store (MLFLOW_TRACKING_URI).",
 )
+profile_option = click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    shell_complete=completing.profiles,
+    help="Of the file's profiles.",
+)
+where_option = click.option(
+    "--where", metavar="CONDITION", help='Only trials at which it holds, such as "seed == 0".'
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -101,8 +123,8 @@ def sweep_options(command: Callable) -> Callable:
     @data_option
     @store_option
     @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value.")
-    @click.option("--profile", default="quick", show_default=True, help="Of the file's profiles.")
-    @click.argument("file")
+    @profile_option
+    @click.argument("file", shell_complete=completing.sweep_files)
     def with_sweep(
         file: str,
         profile: str,
@@ -113,16 +135,13 @@ def sweep_options(command: Callable) -> Callable:
         **rest: Any,
     ) -> Any:
         from sweeper.run import Place
-        from sweeper.spec import read
 
-        # As Python does for a script: a trainer beside the file, or where we stand, is found.
-        for folder in (str(Path.cwd()), str(Path(file).resolve().parent)):
-            if folder not in sys.path:
-                sys.path.append(folder)
-        sweep = read(file, profile=profile, overrides=sets)
-        corpora = folder_of_corpora(data or sweep.data_root)
+        sweep = read_sweep(file, profile, sets)
+        corpora = folder_of_corpora(
+            data or sweep.data_root, sweep.data_root_mark if data is None else None
+        )
         place = Place(store=store.resolve(), data=corpora, tracking=tracking)
-        return command(Opened(sweep=sweep, place=place), **rest)
+        return command(Opened(sweep=sweep, place=place, given=given()), **rest)
 
     with_sweep.__name__, with_sweep.__doc__ = command.__name__, command.__doc__
     own = getattr(command, "__click_params__", [])  # Click reads them from the last to the first.
@@ -130,7 +149,39 @@ def sweep_options(command: Callable) -> Callable:
     return with_sweep
 
 
-def folder_of_corpora(given: Path | None) -> Path | None:
-    if given is not None and not given.is_dir():
-        raise EnvironmentFault(f"the folder of corpora {str(given)!r} is not there")
+def read_sweep(file: str, profile: str, sets: tuple[str, ...] = ()) -> Sweep:
+    """As Python does for a script: a trainer beside the file, or where we stand, is found."""
+    from sweeper.spec import read
+
+    for folder in (str(Path.cwd()), str(Path(file).resolve().parent)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    return read(file, profile=profile, overrides=sets)
+
+
+def given() -> tuple[str, ...]:
+    """What of `sweep_options` stands on the command line and is no default, to be said again:
+    what the environment says, it says again by itself."""
+    context = click.get_current_context()
+    found: list[str] = []
+    for name in ("profile", "sets", "store", "data", "tracking"):
+        option = next(option for option in context.command.params if option.name == name)
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if name == "tracking":
+            from sweeper.track.mlflow import redacted
+
+            value = redacted(value)
+        for one in value if isinstance(value, tuple) else (value,):
+            if str(one) != str(option.default):
+                found += [option.opts[0], str(one)]
+    return tuple(found)
+
+
+def folder_of_corpora(given: Path | None, mark: Mark | None = None) -> Path | None:
+    """`mark` is where a file names it."""
+    if given is not None and not os.path.isdir(given):  # Path.is_dir raises at a name too long.
+        said = f"the folder of corpora {quoted(str(given))} is not there"
+        raise EnvironmentFault(Problem(message=said, mark=mark))
     return given.resolve() if given else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import click
 
+from sweeper.cli.completing import named
 from sweeper.cli.frame import FAILED, REFUTED, Opened, json_option, main, sweep_options
 from sweeper.cli.words import show, shown
 from sweeper.errors import SpecError, unknown
@@ -24,7 +25,7 @@ PICTURES = ("png", "pdf")
     "--source", default="folder", show_default=True, help="folder, or mlflow: whose records."
 )
 @sweep_options
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=named("tables"))
 def show_table(opened: Opened, name: str | None, style: str, source: str) -> None:
     """The tables, or the one called NAME, from what is there."""
     from sweeper import run
@@ -44,7 +45,7 @@ def show_table(opened: Opened, name: str | None, style: str, source: str) -> Non
     help="By default what the file says under write.",
 )
 @sweep_options
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=named("figures"))
 def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> None:
     """Draw the figures, or the one called NAME, from what is there; say where they are."""
     from sweeper import run
@@ -73,7 +74,7 @@ def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> No
 )
 @json_option
 @sweep_options
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=named("claims"))
 def show_claims(opened: Opened, name: str | None, style: str, as_json: bool, check: bool) -> None:
     """What the records say of the claims, or of the one called NAME."""
     from sweeper import run

@@ -8,49 +8,98 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
+from sweeper.budget import Account
+from sweeper.cli import costs
+from sweeper.cli.completing import dispatchers, trial_ids
 from sweeper.cli.frame import (
+    BUDGET,
     FAILED,
     STOPPED,
     STOPPED_AT_ONCE,
     Opened,
+    folder_of_corpora,
     json_option,
     main,
+    read_sweep,
     sweep_options,
+    where_option,
 )
-from sweeper.cli.words import complain, listed, merged, show, shown, summary, undelivered
+from sweeper.cli.searches import say_studies
+from sweeper.cli.words import (
+    again,
+    changed,
+    complain,
+    listed,
+    merged,
+    remember,
+    shared_with,
+    show,
+    shown,
+    summary,
+    undelivered,
+)
+from sweeper.design import expand, idle
+from sweeper.estimates import one_each
 from sweeper.merges import merges
 from sweeper.plan import RETRIABLE, Plan
 from sweeper.record import Record
 from sweeper.render.claims import counted
+from sweeper.sharing import Shared, share
 from sweeper.spec.sweep import Sweep
 from sweeper.trial import Trial
 
+LISTED = 200  # trials that a plan lists unless it is asked for all
+
 
 @main.command("run")
-@click.option("--dispatch", "by", default="ray", show_default=True, help="ray, or inline.")
+@click.option(
+    "--dispatch",
+    "by",
+    default="ray",
+    show_default=True,
+    shell_complete=dispatchers,
+    help="ray, or inline.",
+)
 @click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
 @click.option("--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too.")
+@click.option("--to-budget", is_flag=True, help="Go as far as the file's budget reaches.")
+@where_option
 @sweep_options
-def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]) -> None:
+def run_sweep(
+    opened: Opened,
+    by: str,
+    slots: int | None,
+    retry: tuple[str, ...],
+    to_budget: bool,
+    where: str | None,
+) -> None:
     """Train what is missing, print and write the tables, draw the figures."""
     from sweeper import run
 
     sweep, place = opened.sweep, opened.place
-    plan = run.look(sweep, place, retry)
+    plan = run.look(sweep, place, retry, where=where)
+    account = run.account(sweep, plan, place)
+    if plan.todo and account.limited and not to_budget:
+        expected = run.estimated(sweep, plan, place, by, slots)
+        costs.refuse_over_budget(sweep, expected, account.spent())
     place.folder.prepare()
     # Finding out what the machine has loads Ray: not where there is nothing to do.
     machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
-    for line in merged(merges(sweep, plan.trials)):
+    changes, news = changed(opened, plan)
+    for line in (*map(str, idle(sweep)), *merged(merges(sweep, plan.trials))):
         click.echo(line, err=True)
+    for line in news if changes is None or changes else ():
+        click.echo(line, err=True)
+    remember(opened, plan)
     run.clear(plan, place)
-    with delivering(run.courier(sweep, plan, place), sweep) as outcome:
+    with delivering(run.courier(sweep, plan, place), opened) as outcome:
         outcome.stopped = machine is not None and train_visibly(
             sweep,
             plan,
@@ -58,13 +107,14 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
             place,
             machine,
             lambda trial, record: outcome.courier.notice(trial),
+            account=account,
         )
-        plan = run.look_again(sweep, plan.trials, place)
+        plan = run.look_again(sweep, plan.trials, place, chosen=plan.chosen)
         made = run.results(sweep, plan, place, outcome.courier)
-        outcome.filled = made.filled
+        outcome.filled = made.filled if where is None else plan.filled
         show(made.tables, "terminal")
         if made.claims.verdicts:
-            says = f"sweeper claims {sweep.source} says why"
+            says = f"{again('claims', opened)} says why"
             click.echo(f"claims: {counted(made.claims)}; {says}")
         click.echo(f"{made} are in {shown(place.tables(sweep))}", err=True)
     if outcome.stopped:
@@ -72,15 +122,28 @@ def run_sweep(opened: Opened, by: str, slots: int | None, retry: tuple[str, ...]
         sys.exit(STOPPED)
     if not outcome.filled:
         complain(plan, place)
+        if account.ended:
+            click.echo(costs.reached(account, len(plan.todo)), err=True)
+            sys.exit(BUDGET)
         sys.exit(FAILED)
 
 
 @main.command("eval")
-@click.option("--dispatch", "by", default="ray", show_default=True, help="ray, or inline.")
+@click.option(
+    "--dispatch",
+    "by",
+    default="ray",
+    show_default=True,
+    shell_complete=dispatchers,
+    help="ray, or inline.",
+)
 @click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
+@where_option
 @sweep_options
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-def evaluate_sweep(opened: Opened, by: str, slots: int | None, ids: tuple[str, ...]) -> None:
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=trial_ids)
+def evaluate_sweep(
+    opened: Opened, by: str, slots: int | None, ids: tuple[str, ...], where: str | None
+) -> None:
     """Score what is trained as FILE says (and --set evaluate...), and print the tables.
 
     Nothing is trained. An ID, or the beginning of one, names a trial; without, it is all of
@@ -90,7 +153,7 @@ def evaluate_sweep(opened: Opened, by: str, slots: int | None, ids: tuple[str, .
     from sweeper.plan import named
 
     sweep, place = opened.sweep, opened.place
-    plan = run.look(sweep, place)
+    plan = run.look(sweep, place, where=where)
     chosen = {trial.id for trial in (named(plan.trials, ids) if ids else plan.trials)}
     todo = [trial for trial in plan.to_score if trial.id in chosen]
     untrained = [trial for trial in plan.untrained if trial.id in chosen]
@@ -98,7 +161,7 @@ def evaluate_sweep(opened: Opened, by: str, slots: int | None, ids: tuple[str, .
     lost: list[tuple[Trial, Record]] = []
     place.folder.prepare()
     machine = run.Machine.for_(sweep, by, slots) if todo else None
-    with delivering(run.courier(sweep, plan, place), sweep) as outcome:
+    with delivering(run.courier(sweep, plan, place), opened) as outcome:
 
         def ended(trial: Trial, record: Record) -> None:
             if record.state == "done":
@@ -117,7 +180,7 @@ def evaluate_sweep(opened: Opened, by: str, slots: int | None, ids: tuple[str, .
         click.echo(f"not scored: {title(trial)}: {record.error} ({log})", err=True)
     if untrained:
         names = listed([title(trial) for trial in untrained])
-        click.echo(f"not trained yet: {names}; sweeper run {sweep.source} trains them", err=True)
+        click.echo(f"not trained yet: {names}; {again('run', opened)} trains them", err=True)
     if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
@@ -135,7 +198,7 @@ class Outcome:
 
 
 @contextmanager
-def delivering(courier: Any, sweep: Sweep) -> Iterator[Outcome]:
+def delivering(courier: Any, opened: Opened) -> Iterator[Outcome]:
     """What was noticed is delivered whatever happens inside: records that are there are not
     kept from MLflow by a table or a figure that cannot be made."""
     outcome = Outcome(courier=courier)
@@ -144,7 +207,7 @@ def delivering(courier: Any, sweep: Sweep) -> Iterator[Outcome]:
     finally:
         state = "KILLED" if outcome.stopped else "FINISHED" if outcome.filled else "FAILED"
         if courier.close(state=state):
-            click.echo(f"{undelivered(courier)}; later: sweeper sync {sweep.source}", err=True)
+            click.echo(f"{undelivered(courier)}; later: {again('sync', opened)}", err=True)
 
 
 def train_visibly(
@@ -155,10 +218,11 @@ def train_visibly(
     machine: Any,
     on_end: Callable[[Trial, Record], None],
     *,
+    account: Account | None = None,
     score_only: bool = False,
 ) -> bool:
-    """Run what is left under a live view (a line a trial where there is no terminal);
-    whether it was stopped by a signal."""
+    """Run what is left, as far as the `account` reaches, under a live view (a line a trial
+    where there is no terminal); whether it was stopped by a signal."""
     from rich.console import Console
 
     from sweeper import live, run
@@ -179,27 +243,44 @@ def train_visibly(
         if not console.is_terminal:
             click.echo(live.line(record, trial, len(watch.records), len(todo)), err=True)
 
-    with stopping() as stop, live.view(watch, console) if console.is_terminal else nullcontext():
-        run.train(todo, place, machine, told, stop, score_only=score_only)
-    return stop.is_set()
+    with (
+        stopping() as (stop, signalled),
+        within(account, sweep, stop),
+        live.view(watch, console) if console.is_terminal else nullcontext(),
+    ):
+        coming = todo if account is None else account.as_far_as_it_reaches(todo)
+        limits = sweep.budget.per_trial
+        run.train(coming, place, machine, told, stop, limits=limits, score_only=score_only)
+    return signalled.is_set()
+
+
+def within(
+    account: Account | None, sweep: Sweep, stop: threading.Event
+) -> AbstractContextManager[None]:
+    """A context in which `stop` is set at the budget's end, if that is to end what runs."""
+    if account is None or not account.limited or sweep.budget.on_exceed != "stop":
+        return nullcontext()
+    return account.stopping(stop)
 
 
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that the first SIGINT, SIGTERM or SIGHUP sets; a second one ends the process."""
-    stop = threading.Event()
+def stopping() -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Two events that the first SIGINT, SIGTERM or SIGHUP sets: the one to stop by, which
+    others may set, too, and one that nobody else does. A second signal ends the process."""
+    stop, signalled = threading.Event(), threading.Event()
     terminal = sys.stderr  # Of this process; a trial in it may have its own for its log.
 
     def asked(number: int, frame: Any) -> None:
-        if stop.is_set():
+        if signalled.is_set():
             os._exit(STOPPED_AT_ONCE)
+        signalled.set()
         stop.set()
         click.echo("stopping at the next measurement; once more stops at once", file=terminal)
 
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.signal(number, asked) for number in signals}
     try:
-        yield stop
+        yield stop, signalled
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -207,23 +288,117 @@ def stopping() -> Iterator[threading.Event]:
 
 @main.command("plan")
 @json_option
+@click.option("--with", "others", multiple=True, metavar="FILE", help="What it shares with these.")
+@click.option("--probe", is_flag=True, help="Run a piece of what has no known cost.")
+@click.option(
+    "--dispatch",
+    "by",
+    default="inline",
+    show_default=True,
+    shell_complete=dispatchers,
+    help="Of --probe; or ray.",
+)
+@click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
+@click.option("--all", "every", is_flag=True, help=f"Not only the first {LISTED} trials.")
+@where_option
 @sweep_options
-def plan_sweep(opened: Opened, as_json: bool) -> None:
-    """What there is and what is left to do."""
+def plan_sweep(
+    opened: Opened,
+    as_json: bool,
+    every: bool,
+    where: str | None,
+    others: tuple[str, ...],
+    probe: bool,
+    by: str,
+    slots: int | None,
+) -> None:
+    """What there is, what is left to do, what it will cost, and what has changed since the
+    last run.
+
+    With --probe, one trial of each configuration of whose cost nothing is known is begun,
+    and stopped at its first measurement; the next run continues it."""
     from sweeper import run
 
-    plan = run.look(opened.sweep, opened.place)
-    same = merges(opened.sweep, plan.trials)
-    if as_json:
-        said = plan.as_json() | {"merged": [merge.as_json() for merge in same]}
-        click.echo(json.dumps(said, indent=1))
+    if opened.sweep.search:
+        say_studies(opened, as_json)
         return
-    for trial in plan.trials:
-        labels = "  ".join(f"{axis}={label}" for axis, label in trial.labels.items())
-        click.echo(f"{trial.id}  {plan.states[trial.key]:<9}{labels}")
-    click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
-    for line in merged(same):
+    plan = run.look(opened.sweep, opened.place, where=where)
+    account = run.account(opened.sweep, plan, opened.place)
+    expected = run.estimated(opened.sweep, plan, opened.place, at_most=slots)
+    if probe and expected.unprobed:
+        probe_some(opened, one_each(expected.unprobed), account, by, slots)
+        plan = run.look(opened.sweep, opened.place, where=where)
+        expected = run.estimated(opened.sweep, plan, opened.place, at_most=slots)
+    spent = account.spent()
+    same = merges(opened.sweep, plan.trials)
+    changes, news = changed(opened, plan)
+    shared = [shared_with_file(opened, plan, file) for file in others]
+    also = [] if others else run.shared(opened.sweep, plan, opened.place)
+    if as_json:
+        said = plan.as_json() | {
+            "merged": [merge.as_json() for merge in same],
+            "idle": [asdict(problem) for problem in idle(opened.sweep)],
+            "changes": None if changes is None else changes.as_json(),
+            "shared": [one.as_json() for one in (*shared, *also)],
+            **costs.as_json(opened.sweep, expected, spent),
+        }
+        click.echo(json.dumps(said, indent=1))
+        if said["over_budget"]:
+            sys.exit(BUDGET)
+        return
+    for line in rows(plan, every):
         click.echo(line)
+    click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
+    for problem in idle(opened.sweep):
+        click.echo(str(problem), err=True)
+    for line in (*merged(same), *news, *map(str, shared), *shared_with(also)):
+        click.echo(line)
+    for line in costs.costs(opened.sweep, expected, spent):
+        click.echo(line)
+    costs.refuse_over_budget(opened.sweep, expected, spent)
+
+
+def rows(plan: Plan, every: bool) -> Iterator[str]:
+    """A line for each trial that was asked for."""
+    asked = [trial for trial in plan.trials if plan.asked_for(trial)]
+    for trial in asked if every else asked[:LISTED]:
+        labels = "  ".join(f"{axis}={label}" for axis, label in trial.labels.items())
+        yield f"{trial.id}  {plan.states[trial.key]:<9}{labels}"
+    if not every and len(asked) > LISTED:
+        yield f"and {len(asked) - LISTED:,} more (--all lists them)"
+
+
+def probe_some(
+    opened: Opened, trials: Sequence[Trial], account: Account, by: str, slots: int | None
+) -> None:
+    """Begin each, until it has said something of what it will take."""
+    from sweeper import run
+    from sweeper.live import title
+
+    names = {trial.key: title(trial) for trial in trials}
+    click.echo(f"probing {listed(list(names.values()))}", err=True)
+
+    def told(record: Record) -> None:
+        why = f": {record.error}" if record.error else ""
+        click.echo(f"{names[record.key]}: {record.state}{why}", err=True)
+
+    opened.place.folder.prepare()
+    machine = run.Machine.for_(opened.sweep, by, slots)
+    with stopping() as (stop, signalled):
+        coming = account.as_far_as_it_reaches(trials)
+        limits = opened.sweep.budget.per_trial
+        run.train(coming, opened.place, machine, told, stop, limits=limits, probe=True)
+    if signalled.is_set():
+        sys.exit(STOPPED)
+    if account.ended:
+        click.echo(f"budget reached: {account.ended}", err=True)
+
+
+def shared_with_file(opened: Opened, plan: Plan, file: str) -> Shared:
+    """What the sweep has in common with the one in `file`, under the same profile."""
+    other = read_sweep(file, opened.sweep.profile)
+    theirs = expand(other, folder_of_corpora(opened.place.data or other.data_root))
+    return share([t.key for t in plan.trials], [t.key for t in theirs], other.name)
 
 
 @main.command("status")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sweeper.changes import Changes
+from sweeper.cli.frame import Opened
+from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.merges import Merge
-from sweeper.plan import STATES
+from sweeper.plan import STATES, Plan
+from sweeper.sharing import Shared
 from sweeper.spec.sweep import Sweep
 
 
@@ -24,15 +29,52 @@ def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
         same += f" of {counts['trainings']} trainings"
     to_run = todo - counts["unscored"]
     tasks = [f"{to_run} to run"] if to_run else []
-    tasks += [f"{counts['unscored']} to score"] if counts["unscored"] else []
+    # A trainer whose checkpoint is gone has to train again; only it can tell.
+    unless = "trained anew where no checkpoint is left"
+    tasks += [f"{counts['unscored']} to score ({unless})"] if counts["unscored"] else []
     what = f"{counts['total']} trials{same}, {', '.join(states)}"
     return f"{sweep.name} · {sweep.profile}: {what}; {', '.join(tasks) or 'nothing left to do'}"
+
+
+def again(verb: str, opened: Opened) -> str:
+    """ "sweeper run toy.yaml --profile paper": the verb on the same sweep at the same place, as
+    a shell takes it."""
+    return shlex.join(["sweeper", verb, str(opened.sweep.source), *opened.given])
 
 
 def merged(merges: Sequence[Merge], most: int = 10) -> list[str]:
     """A line for each of the first points that are one trial, and how many more there are."""
     more = len(merges) - most
     return [*map(str, merges[:most]), *([f"and {more} more that are one trial"] * (more > 0))]
+
+
+def changed(opened: Opened, plan: Plan) -> tuple[Changes | None, list[str]]:
+    """What is different since the sweep's last run (None: nothing is known of one), and the
+    lines that say so."""
+    from sweeper import run
+
+    try:
+        changes = run.changes(opened.sweep, plan, opened.place)
+    except CorruptRecord as fault:
+        return None, [f"what the last run was is not known: {fault}"]
+    return changes, [] if changes is None else changes.lines()
+
+
+def remember(opened: Opened, plan: Plan) -> None:
+    """Keep the design for the next plan to compare; that it cannot be kept stops nothing."""
+    from sweeper import run
+
+    try:
+        run.remember(opened.sweep, plan, opened.place)
+    except EnvironmentFault as fault:
+        click.echo(f"the next plan will not know this run: {fault}", err=True)
+
+
+def shared_with(found: Sequence[Shared], most: int = 5) -> list[str]:
+    """A line on what a sweep has in common with those that were run; none if it has nothing."""
+    if not found:
+        return []
+    return [f"its trials are also of: {listed([one.briefly for one in found], most)}"]
 
 
 def listed(titles: Sequence[str], most: int = 10) -> str:
@@ -67,7 +109,7 @@ def complain(plan: Any, place: Any) -> None:
     distinct = {trial.key: trial for trial in plan.trials}
     for key, trial in distinct.items():
         record = plan.records.get(key)
-        if record is not None and record.state in ("failed", "diverged"):
+        if record is not None and record.state in ("failed", "diverged", "exceeded"):
             log = shown(place.folder.path(trial.id) / "log.txt")
             click.echo(f"{record.state}: {title(trial)}: {record.error} ({log})", err=True)
 

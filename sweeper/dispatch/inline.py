@@ -23,7 +23,8 @@ def dispatch(
     """`resources` and `slots` are those of every dispatcher; here one trial has the process."""
     stop = stop or threading.Event()
     for trial in trials:
-        record = None if stop.is_set() else execute(trial, surroundings, stopped=stop.is_set)
-        if record is None:
+        if stop.is_set():
             return
-        on_record(record)
+        record = execute(trial, surroundings, stopped=stop.is_set)
+        if record is not None:  # None: stopped; or all that a probe was to say is said.
+            on_record(record)

@@ -9,14 +9,12 @@ leaves this process's signals alone.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import queue
 import secrets
 import shutil
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -47,11 +45,11 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from sweeper import dispatch as machine
+from sweeper.dispatch.scratch import private_scratch
 from sweeper.errors import EnvironmentFault
 from sweeper.record import Record
 from sweeper.spec import Resources
 from sweeper.track.folder import FencedOut, Folder, LeaseHeld, make
-from sweeper.track.lease import birth, this_place
 from sweeper.trial import Key, Trial
 from sweeper.worker import Surroundings, bury, execute
 
@@ -59,7 +57,6 @@ RETRIES = 3  # of a trial whose worker died; a trainer's own error is a record a
 RESTARTS = 3  # of Tune, where it ends with trials left over
 GRACE_SECONDS = 5.0  # what running trials have to come to a measurement once stopped
 POLL_SECONDS = 0.1
-OWNER = "driver.json"
 OBJECT_STORE_BYTES = 128 * 2**20  # Nothing but configurations goes through it.
 
 
@@ -334,19 +331,10 @@ def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def private_scratch() -> Path:
-    """A new folder that says whose it is. Those that killed drivers left are removed."""
-    temporary = Path(tempfile.gettempdir())
-    for left in temporary.glob("sweeper-*"):
-        # One that does not say whose it is may be a minute old, or somebody else's.
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            place, pid, born = json.loads((left / OWNER).read_bytes())
-            dead = place == this_place() and birth(pid) != born
-            if dead and left.lstat().st_uid == os.getuid():
-                shutil.rmtree(left, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="sweeper-"))
-    (scratch / OWNER).write_text(json.dumps([this_place(), os.getpid(), birth(os.getpid())]))
-    return scratch
+def rehearse(store: Path) -> None:
+    """Ray, started and ended as for a run on one core, with one task in between."""
+    with running_ray(Resources(cpus=1, gpus=0), {}, store):
+        ray.get(ray.remote(lambda: os.getpid()).remote())
 
 
 def connect(arguments: Mapping[str, Any]) -> None:

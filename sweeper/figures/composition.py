@@ -16,7 +16,7 @@ from sweeper.figures.points import cloud_of
 from sweeper.record import COST, Record
 from sweeper.spec.sweep import Curves, FigureSpec, Metric, Scatter, Sweep
 from sweeper.tables.footers import made
-from sweeper.tables.readings import Histories, Readings, label_of
+from sweeper.tables.readings import Histories, Readings, fits, label_of
 from sweeper.trial import Key, Trial
 
 Artifacts = Callable[[Trial, str], bytes | None]  # a file that a trial left, by its name
@@ -44,7 +44,7 @@ def compose(
     for a table; `histories` (trial -> measurements) is what curves are made of, `artifacts`
     (trial, name -> content) what points are."""
     readings = Readings(records=records, states=states, histories=histories)
-    shown = _shown(spec, trials)
+    shown = _shown(spec, sweep, trials)
     lost = Lost(spec=spec, sweep=sweep, shown=shown)
     for trial in shown:
         state = readings.state(trial)
@@ -61,19 +61,19 @@ def compose(
     return replace(figure, footer=footer, filled=len(done) == len(shown))
 
 
-def _shown(spec: FigureSpec, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+def _shown(spec: FigureSpec, sweep: Sweep, trials: Iterable[Trial]) -> tuple[Trial, ...]:
     """The trials of the figure, each once in each series and panel, in the order of the design.
     One that stands in two of them, as two labels share it, is drawn in both."""
     only = _chosen(spec)
-    fits = (
+    chosen = (
         trial
         for trial in trials
-        if all(label_of(trial, axis) == label for axis, label in spec.where.items())
+        if fits(trial, spec.where, sweep)
         and all(label_of(trial, axis) in labels for axis, labels in only.items())
     )
     axes = [spec.panels, spec.series if isinstance(spec, Curves) else spec.rows]
     drawn = [axis for axis in axes if axis]
-    places = {(trial.key, *(label_of(trial, axis) for axis in drawn)): trial for trial in fits}
+    places = {(trial.key, *(label_of(trial, axis) for axis in drawn)): trial for trial in chosen}
     return tuple(places.values())
 
 

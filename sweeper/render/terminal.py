@@ -19,6 +19,7 @@ GAP = 2  # between columns; one more between the outermost groups
 STYLES = {
     "failed": "red",
     "diverged": "red",
+    "exceeded": "red",
     "running": "yellow",
     "missing": "dim",
     "unscored": "dim",

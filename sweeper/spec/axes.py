@@ -1,8 +1,7 @@
 """The `axes:` of a file's layers in; the axes of its design out.
 
-pooling: [last, avg, max]                      a list: the axis's name is the key
-model: {Plain: {}, Max: {pooling: max}}        label: configuration
-model: {Max: {set: {pooling: max}, note: ...}} label: configuration, footnote, override
+model: {Plain: {}, Max: {pooling: max}}        levels, in one of the forms of levels.py
+kl.cycles: {values: [2, 4], when: "kl.schedule == 'cyclical'"}    absent elsewhere
 model: {only: [Max]}                           levels of the axis as it was before
 model: {also: {Max: {optim.lr: 1e-3}}}         further settings over levels it had before
 """
@@ -10,21 +9,20 @@ model: {also: {Max: {optim.lr: 1e-3}}}         further settings over levels it h
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from sweeper.errors import quoted, unknown
+from sweeper.errors import SpecError, quoted, unknown
+from sweeper.spec.conditions import condition
 from sweeper.spec.layers import Layer, nodes
+from sweeper.spec.levels import FORMS, LONG, is_plain, levels
 from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
-from sweeper.spec.section import UNSHOWN, Section, check_names, label_of
-from sweeper.spec.settings import line_of, settings
-from sweeper.spec.sweep import Axis, Level, Setting, Settings
+from sweeper.spec.section import MAX_NAMES, Section, check_names
+from sweeper.spec.settings import settings
+from sweeper.spec.sweep import Axis, Condition, Settings
 
-LATER = ("values", "zip", "when", "range", "linspace", "logspace")
-LONG = ("set", "note", "override")
 CHANGES = ("only", "also")
-
-MAX_LABEL = 200
 
 
 def axes(
@@ -55,9 +53,17 @@ def axes(
             if changes(node):
                 axis = changed(name, node, found, labels.get(name, ()), problems)
             else:
-                axis = Axis(name=name, levels=levels(name, node, problems), mark=node.place)
+                axis = Axis(
+                    name=name,
+                    levels=levels(name, node, problems),
+                    when=when(name, node, problems),
+                    plain=is_plain(node),
+                    mark=node.place,
+                )
             if axis:
                 found[name] = axis
+            if len(found) > MAX_NAMES:
+                problems.stop(node.place, f"with what is imported, more than {MAX_NAMES} axes")
     return tuple(found.values())
 
 
@@ -73,12 +79,13 @@ def changed(
     labels: Collection[str],
     problems: Problems,
 ) -> Axis | None:
-    section = Section(node, f"axes.{name}", problems, CHANGES)
+    section = Section(node, f"axes.{name}", problems, (*CHANGES, "when"))
     if name not in found:
         missing = unknown("axis", name, found)
         does = "'only' selects" if "only" in section else "'also' adds to"
         problems.refuse(node.place, f"{does} levels of an axis there is: {missing}")
         return None
+    problems.count(len(found[name].levels), node.place)
     known = {level.label: level for level in found[name].levels}
     if "only" in section:
         chosen = section.names("only", "level", known)
@@ -94,7 +101,28 @@ def changed(
         elif label not in labels:
             where = f" in axes.{name}.also"
             section.refuse(child.place, unknown("level", label, labels, where), label)
-    return Axis(name=name, levels=tuple(known.values()), mark=node.place)
+    return replace(
+        found[name],
+        levels=tuple(known.values()),
+        when=when(name, node, problems) or found[name].when,
+        mark=node.place,
+    )
+
+
+def when(name: str, node: Node, problems: Problems) -> Condition | None:
+    """The condition of an axis. In a mapping of labels `when` would be one of them: an axis
+    that has a condition says its levels in another form."""
+    said = node.value.get("when") if node.is_mapping else None
+    if said is None:
+        return None
+    if not changes(node) and not any(form in node.value for form in FORMS):
+        problems.refuse(
+            said.place,
+            f"axes.{name}: beside 'when' the levels stand under 'levels' (or 'values')",
+            "when",
+        )
+        return None
+    return condition(said, f"axes.{name}.when", problems)
 
 
 def further_settings(label: str, node: Node, problems: Problems) -> Settings:
@@ -110,98 +138,12 @@ def further_settings(label: str, node: Node, problems: Problems) -> Settings:
 def labels_written(*groups: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
     """Every label that an axis has in any layer, whether or not it is in the design."""
     found: dict[str, dict[str, None]] = {}
+    problems = Problems()  # What is wrong with an axis is said where it itself is read.
     for node in (node for some in groups for node in nodes(some, "axes") if node.is_mapping):
         for name, child in node.value.items():
             labels = found.setdefault(name, {})
-            if child.is_list:
-                labels.update((label_of(item), None) for item in child.value)
-            elif child.is_mapping and not changes(child):
-                labels.update((label, None) for label in child.value)
+            if not changes(child):
+                problems.clear()
+                with suppress(SpecError):
+                    labels.update((level.label, None) for level in levels(name, child, problems))
     return {name: tuple(labels) for name, labels in found.items()}
-
-
-def levels(name: str, node: Node, problems: Problems) -> tuple[Level, ...]:
-    if node.is_list:
-        found = [listed(name, item, problems) for item in node.value]
-        check_values(name, found, problems)
-    elif node.is_mapping:
-        for key in LATER:
-            if key in node.value:
-                problems.refuse(node.value[key].place, f"{key!r} is not supported yet", key)
-        entries = {label: child for label, child in node.value.items() if label not in LATER}
-        found = [labelled(name, label, child, problems) for label, child in entries.items()]
-        if not entries and node.value:
-            return ()
-    else:
-        problems.refuse(
-            node.mark, f"axes.{name} must be a list or a mapping of levels, not {node.kind}"
-        )
-        return ()
-    if not found:
-        problems.refuse(node.mark, f"axis {name!r} has no levels")
-    check_labels(name, [level for level in found if level], problems)
-    return tuple(level for level in found if level)
-
-
-def listed(name: str, item: Node, problems: Problems) -> Level | None:
-    if item.is_list or item.is_mapping:
-        problems.refuse(
-            item.mark,
-            f"a level of {name!r} in a list is one value; write 'label: {{key: value}}' for more",
-        )
-        return None
-    label = label_of(item)
-    return Level(label=label, set={name: Setting(value=item.value, mark=item.mark)}, mark=item.mark)
-
-
-def labelled(name: str, label: str, node: Node, problems: Problems) -> Level:
-    place = node.place
-    if node.value is not None and not node.is_mapping:
-        problems.refuse(
-            node.mark,
-            f"level {quoted(label)} of {name!r} must be a mapping of configuration keys, "
-            f"not {node.kind}",
-        )
-        return Level(label=label, set={}, mark=place)
-    if node.value is None or not any(key in node.value for key in LONG):
-        return Level(label=label, set=settings(node, problems), mark=place)
-    section = Section(node, f"level {quoted(label)}", problems, LONG)
-    return Level(
-        label=label,
-        set=settings(section.entries["set"], problems) if "set" in section else {},
-        note=section.text("note"),
-        override=section.truth("override"),
-        mark=place,
-    )
-
-
-def check_values(name: str, found: list[Level | None], problems: Problems) -> None:
-    """No value twice: 1 and 1.0 are one value, 1 and true are not."""
-    seen: dict[tuple[bool, object], Setting] = {}
-    for level in found:
-        if level is None:
-            continue
-        setting = level.set[name]
-        value = (isinstance(setting.value, bool), setting.value)
-        if (first := seen.setdefault(value, setting)) is not setting:
-            problems.refuse(
-                setting.mark,
-                f"{setting.value!r} is in axis {name!r} twice; "
-                f"the first is at {line_of(first.mark)}",
-            )
-
-
-def check_labels(name: str, found: list[Level], problems: Problems) -> None:
-    seen: dict[str, str] = {}
-    for level in found:
-        label = level.label
-        if not label.strip() or UNSHOWN.search(label) or len(label) > MAX_LABEL:
-            problems.refuse(
-                level.mark,
-                f"label {quoted(label)} of axis {name!r} must be 1 to {MAX_LABEL} "
-                "printable characters",
-            )
-        elif (other := seen.setdefault(label.casefold(), label)) != label:
-            problems.refuse(
-                level.mark, f"label {label!r} of axis {name!r} differs from {other!r} in case only"
-            )

@@ -4,12 +4,18 @@ axes, levels and metrics that exist.
 kl:       {kind: curves, y: [valid/kl], series: model, panels: dataset, over: seed}
 features: {kind: scatter, artifact: valid_features.npz, array: features, panels: model,
            where: {seed: 0}}
+pareto:   {kind: pareto, x: cost/updates, y: valid/nll_iw, by: dataset}      of a search
+weight:   {kind: importance, metric: valid/nll_iw}
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sweeper.errors import quoted, unknown
 from sweeper.spec.loader import Node
+from sweeper.spec.search import key_of, metric_of
+from sweeper.spec.search_types import Importance, Pareto
 from sweeper.spec.section import RESULT_KEY, Form, Section, check_names
 from sweeper.spec.sweep import Curves, FigureSpec, Scatter
 from sweeper.spec.tables import Known, axis_of, check_axes, pinned, renamed
@@ -20,6 +26,10 @@ BANDS = ("range", "ci95", "sd")
 COMMON = ("kind", "panels", "where", "labels", "caption", "write")
 CURVES = (*COMMON, "x", "y", "series", "over", "band", "x_label", "y_labels")
 SCATTER = (*COMMON, "artifact", "array", "colour", "rows")
+PARETO = ("kind", "x", "y", "by", "where", "show", "labels", "caption", "write")
+IMPORTANCE = ("kind", "metric", "caption", "write")
+SHOWN = ("front", "baseline")
+OF_A_SEARCH = ("pareto", "importance")
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 ARTIFACT = Form(
@@ -42,10 +52,15 @@ def figures(node: Node | None, known: Known) -> dict[str, FigureSpec]:
 def figure(name: str, node: Node, known: Known) -> FigureSpec | None:
     said = node.value.get("kind") if node.is_mapping else None
     kind = said.value if said and isinstance(said.value, str) else None
-    keys, read = KINDS.get(kind, ({*CURVES, *SCATTER}, None))
+    keys, read = KINDS.get(kind, ({key for keys, _ in KINDS.values() for key in keys}, None))
     section = Section(node, f"figures.{name}", known.problems, keys)
     section.required("kind")
     section.choice("kind", tuple(KINDS))
+    if kind in OF_A_SEARCH and known.search is None:
+        section.refuse(
+            said.mark, f"{section.name}: kind {kind} needs 'search:', which this file has not"
+        )
+        return None
     return read(name, section, known) if read else None
 
 
@@ -105,6 +120,40 @@ def scatter(name: str, section: Section, known: Known) -> Scatter:
     )
 
 
+def pareto(name: str, section: Section, known: Known) -> Pareto:
+    before = len(known.problems)
+    section.required("x", "y")
+    # Each trial of a search has one seed: its axes are those of the studies.
+    known = replace(known, axes={axis: known.axes[axis] for axis in known.search.for_each})
+    by = section.names("by", "axis", known.axes)
+    where = pinned(section, known)
+    if len(known.problems) == before:
+        check_axes(section, {"by": by, "where": where}, known)
+    return Pareto(
+        name=name,
+        x=key_of(section, "x", known.metrics) or "",
+        y=key_of(section, "y", known.metrics) or "",
+        by=by,
+        where=where,
+        show=section.names("show", "part", SHOWN) or SHOWN,
+        labels=renamed(section, labels_of(known, *by)),
+        caption=section.text("caption"),
+        write=section.names("write", "format", FORMATS) or FORMATS,
+        mark=section.node.place,
+    )
+
+
+def importance(name: str, section: Section, known: Known) -> Importance:
+    section.required("metric")
+    return Importance(
+        name=name,
+        metric=metric_of(section, known.metrics),
+        caption=section.text("caption"),
+        write=section.names("write", "format", FORMATS) or FORMATS,
+        mark=section.node.place,
+    )
+
+
 def measured(section: Section, key: str, known: Known) -> tuple[str, ...]:
     """Names of metrics, or result keys as they are, which have a / in them."""
     if (node := section.entries.get(key)) is None:
@@ -137,4 +186,9 @@ def labels_of(known: Known, *axes: str | None) -> list[str]:
     return [label for axis in axes if axis for label in known.labels.get(axis, ())]
 
 
-KINDS = {"curves": (CURVES, curves), "scatter": (SCATTER, scatter)}
+KINDS = {
+    "curves": (CURVES, curves),
+    "scatter": (SCATTER, scatter),
+    "pareto": (PARETO, pareto),
+    "importance": (IMPORTANCE, importance),
+}

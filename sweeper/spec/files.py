@@ -6,6 +6,7 @@ folder above it that has a pyproject.toml or a .git, else the file's own folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -30,7 +31,8 @@ def resolve(node: Node) -> str:
             )
         )
     path = os.path.normpath(here / text)
-    if not Path(path).resolve().is_relative_to(project(here)):
+    # realpath: unlike Path.resolve it raises nothing at a circle of links.
+    if not Path(os.path.realpath(path)).is_relative_to(project(here)):
         raise SpecError(Problem(message=f"{quoted(text)} is outside the project", mark=node.mark))
     return path
 
@@ -60,6 +62,8 @@ def read_bytes(path: str, named_at: Mark | None = None) -> bytes:
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path.
         raise SpecError(problem(f"there is no file {quoted(path)}")) from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise SpecError(problem(f"there is no file {quoted(path)}")) from None
         raise EnvironmentFault(
             problem(f"cannot read {quoted(path)}: {error.strerror or error}")
         ) from None

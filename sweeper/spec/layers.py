@@ -20,17 +20,22 @@ Layer = dict[str, Node]
 
 MAX_IMPORTS = 8
 
+IMPORT = ("from", "take")
+
 # What can be taken, and whether single entries of it can.
 TAKEN = {
     "trainer": False,
     "base": False,
     "set": False,
     "axes": True,
+    "exclude": False,
+    "include": False,
     "metrics": True,
     "reported": False,
     "data_root": False,
     "resources": False,
     "budget": False,
+    "search": False,
     "profiles": True,
     "tables": True,
     "figures": True,
@@ -47,8 +52,8 @@ def layers(root: Node, problems: Problems, path: tuple[str, ...] = ()) -> list[L
 
 
 def imported(node: Node, problems: Problems, path: tuple[str, ...]) -> list[Layer]:
-    section = Section(node, "import", problems, ("from", "take"))
-    section.required("from", "take")
+    section = Section(node, "import", problems, IMPORT)
+    section.required(*IMPORT)
     if "from" not in section or "take" not in section:
         return []
     if not section.entries["take"].is_list:

@@ -11,6 +11,11 @@ from sweeper.spec.problems import Problems
 from sweeper.spec.section import Section
 from sweeper.spec.sweep import Budget, Limits, Resources
 
+RESOURCES = ("cpus", "gpus")
+LIMITS = ("updates", "wall", "gpu_hours")
+BUDGET = (*LIMITS, "per_trial", "on_exceed")
+ON_EXCEED = ("finish_running", "stop")
+
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -18,7 +23,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def resources(node: Node | None, problems: Problems) -> Resources:
     if node is None:
         return Resources()
-    section = Section(node, "resources", problems, ("cpus", "gpus"))
+    section = Section(node, "resources", problems, RESOURCES)
     return Resources(cpus=section.whole("cpus", 1), gpus=gpus(section))
 
 
@@ -26,25 +31,23 @@ def gpus(section: Section) -> Any:
     node = section.entries.get("gpus")
     if node is None or node.value == "auto":
         return node.value if node else 0
-    if isinstance(node.value, bool) or not isinstance(node.value, (int, float)) or node.value < 0:
+    plain = type(node.value) in (int, float) and node.value >= 0
+    if not plain or (node.value > 1 and node.value != int(node.value)):  # Ray shares one GPU only.
         section.wrong("gpus", "0, a number of GPUs, a share of one, or auto")
         return 0
     return node.value
-
-
-LIMITS = ("updates", "wall", "gpu_hours")
 
 
 def budget(node: Node | None, problems: Problems) -> Budget:
     """{updates, wall, gpu_hours, per_trial: {updates, wall, gpu_hours}, on_exceed}"""
     if node is None:
         return Budget()
-    section = Section(node, "budget", problems, (*LIMITS, "per_trial", "on_exceed"))
+    section = Section(node, "budget", problems, BUDGET)
     each = section.entries.get("per_trial")
     return Budget(
         total=limits(section),
         per_trial=limits(Section(each, "budget.per_trial", problems, LIMITS)) if each else Limits(),
-        on_exceed=section.choice("on_exceed", ("finish_running", "stop"), "finish_running"),
+        on_exceed=section.choice("on_exceed", ON_EXCEED, "finish_running"),
     )
 
 
@@ -61,7 +64,9 @@ def wall(section: Section) -> float | None:
     node = section.entries.get("wall")
     if node is None:
         return None
-    if not (found := DURATION.fullmatch(node.text)):
+    found = DURATION.fullmatch(node.text)
+    seconds = float(found[1]) * SECONDS[found[2]] if found else 0
+    if not 0 < seconds < float("inf"):
         section.wrong("wall", "a time such as 90s, 30m, 12h or 2d")
         return None
-    return float(found[1]) * SECONDS[found[2]]
+    return seconds

@@ -6,13 +6,14 @@ What is taken from another file stands below the file's own entries.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import SpecError
-from sweeper.spec.axes import axes, labels_written
 from sweeper.spec.claims import claims
+from sweeper.spec.designs import designed
 from sweeper.spec.figures import figures
 from sweeper.spec.files import read_bytes, read_named
 from sweeper.spec.layers import Layer, layers, merged, nodes
@@ -20,16 +21,12 @@ from sweeper.spec.limits import budget, resources
 from sweeper.spec.loader import Node, load, plain
 from sweeper.spec.problems import Problems
 from sweeper.spec.profiles import profiles, under
-from sweeper.spec.section import NAME, Form, Section
-from sweeper.spec.settings import (
-    base_settings,
-    check_conflicts,
-    check_sections,
-    check_seeds,
-    command_line,
-)
-from sweeper.spec.sweep import Axis, Settings, Sweep
+from sweeper.spec.search import searched
+from sweeper.spec.section import NAME, Section
+from sweeper.spec.settings import command_line
+from sweeper.spec.sweep import Sweep
 from sweeper.spec.tables import Known, metrics, tables
+from sweeper.spec.trainers import trainer
 from sweeper.trial import TrainerRef
 
 DEFAULT_PROFILE = "quick"
@@ -42,6 +39,8 @@ KNOWN = (
     "base",
     "set",
     "axes",
+    "exclude",
+    "include",
     "metrics",
     "reported",
     "data_root",
@@ -51,14 +50,10 @@ KNOWN = (
     "tables",
     "figures",
     "claims",
+    "search",
 )
-LATER = ("exclude", "include", "search", "cost")
-
-MODULE = Form(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name, such as trainers.config")
-FUNCTION = Form(
-    rf"{MODULE.pattern}:[A-Za-z_]\w*|[A-Za-z_][\w-]*",
-    "a function, as in package.module:function, or a registered name",
-)
+LATER = ("cost",)
+REPORTED = ("source", "notes", "rows")
 
 
 def read(
@@ -84,18 +79,18 @@ def parse(
     variants = profiles(below, problems)
     above = under(profile, variants, root, problems)
 
-    base = lowest(below, problems) | written(below, problems) | written(above, problems)
     given = command_line(overrides, problems)
-    design = designed(below, variants, profile, problems)
-    check(base, design, given, problems)
+    design = designed(below, variants, profile, given, problems)
     shown = metrics(merged(nodes(below, "metrics")), problems)
     reported = published(below, problems)
+    search = searched(below, variants, profile, design, given, shown, problems)
     known = Known(
-        axes={axis.name: axis for axis in design},
-        labels=labels_written(below, *variants.values()),
+        axes={axis.name: axis for axis in design.axes},
+        labels=design.labels,
         metrics=shown,
         reported=bool(reported),
         problems=problems,
+        search=search,
     )
     tabled = tables(merged(nodes(below, "tables")), known)
     sweep = Sweep(
@@ -103,10 +98,12 @@ def parse(
         description=file.text("description"),
         source=Path(source),
         profile=profile,
-        trainer=trainer(below, root, problems),
+        trainer=run_by(below, root, problems),
         trainer_mark=nodes(below, "trainer")[-1].place if nodes(below, "trainer") else root.mark,
-        base=base,
-        axes=design,
+        base=design.base,
+        axes=design.axes,
+        exclude=design.exclude,
+        include=design.include,
         overrides=given,
         metrics=shown,
         tables=tabled,
@@ -114,86 +111,24 @@ def parse(
         claims=claims(merged(nodes(below, "claims")), known, tabled),
         resources=resources(merged(nodes([*below, *above], "resources")), problems),
         budget=budget(merged(nodes([*below, *above], "budget")), problems),
+        search=search,
         reported=reported,
         data_root=corpora(below, problems),
+        data_root_mark=nodes(below, "data_root")[-1].mark if nodes(below, "data_root") else None,
     )
     problems.raise_any()
     return sweep
 
 
-# ---- configurations
-
-
-def lowest(below: Sequence[Layer], problems: Problems) -> Settings:
-    """`base:`, which one file says."""
-    found = nodes(below, "base")
-    for again in found[1:]:
-        first = found[0].place
-        problems.refuse(
-            again.place,
-            f"base is also taken from {first.source}:{first.line}; "
-            "change single keys with 'set:', or do not take base",
-            "base",
-        )
-    return base_settings(found[0], problems) if found else {}
-
-
-def written(some: Sequence[Layer], problems: Problems) -> Settings:
-    """The `set:` of each layer, later over earlier."""
-    found: Settings = {}
-    for node in nodes(some, "set"):
-        found = {**found, **base_settings(node, problems)}
-    return found
-
-
-def designed(
-    below: Sequence[Layer],
-    variants: dict[str, list[Layer]],
-    profile: str,
-    problems: Problems,
-) -> tuple[Axis, ...]:
-    """The axes under one profile. The other profiles are read too, for what is wrong there."""
-    labels = labels_written(below, *variants.values())
-    plainly = axes(nodes(below, "axes"), problems, labels=labels)
-    designs = {
-        name: axes(nodes(some, "axes"), problems, plainly, profile=name, labels=labels)
-        for name, some in variants.items()
-    }
-    for name, some in variants.items():
-        if name != profile:
-            written(some, problems)
-    return designs.get(profile, plainly)
-
-
-def check(base: Settings, design: Sequence[Axis], given: Settings, problems: Problems) -> None:
-    every = [base, *(level.set for axis in design for level in axis.levels), given]
-    check_sections(every, problems)
-    check_conflicts(design, problems)
-    check_seeds(base, design, given, problems)
-
-
 # ---- the other entries
 
 
-def trainer(below: Sequence[Layer], root: Node, problems: Problems) -> TrainerRef:
-    """ "pkg.mod:function", or {function | command, config}."""
-    nothing = TrainerRef(function="none")
+def run_by(below: Sequence[Layer], root: Node, problems: Problems) -> TrainerRef:
     found = nodes(below, "trainer")
     if not found:
         problems.refuse(root.mark, "the file needs 'trainer'", "trainer")
-        return nothing
-    node = found[-1]
-    if isinstance(node.value, str):
-        node = Node(value={"function": node}, mark=node.mark, key=node.key)
-    section = Section(node, "trainer", problems, ("function", "command", "config"))
-    if section.node.is_mapping and ("function" in section) == ("command" in section):
-        section.refuse(node.place, "trainer needs either 'function' or 'command'", "trainer")
-    function = section.text("function", None, FUNCTION)
-    words = section.words("command")
-    config = section.text("config", None, MODULE)
-    if (function is None) == (not words):
-        return nothing
-    return TrainerRef(function=function, command=words or None, config=config)
+    read = trainer(found[-1], problems) if found else None
+    return read or TrainerRef(function="none")
 
 
 def published(below: Sequence[Layer], problems: Problems) -> dict[str, Any]:
@@ -212,7 +147,25 @@ def published(below: Sequence[Layer], problems: Problems) -> dict[str, Any]:
             node.mark, f"reported must be a mapping or the path of one, not {node.kind}"
         )
         return {}
+    for table, child in node.value.items():
+        section = Section(child, f"reported.{table}", problems, REPORTED)
+        section.text("source")
+        for label, note in section.each("notes").items():
+            if not isinstance(note.value, str):
+                said = f"reported.{table}.notes.{label} must be text, not {note.kind}"
+                problems.refuse(note.mark, said)
+        for label, row in section.each("rows").items():
+            check_numbers(row, f"reported.{table}.rows.{label}", problems)
     return plain(node)
+
+
+def check_numbers(node: Node, called: str, problems: Problems) -> None:
+    """A mapping, of mappings in the end of numbers."""
+    if node.is_mapping:
+        for label, child in node.value.items():
+            check_numbers(child, f"{called}.{label}", problems)
+    elif type(node.value) not in (int, float):
+        problems.refuse(node.mark, f"{called} must be a number, not {node.kind}")
 
 
 def corpora(below: Sequence[Layer], problems: Problems) -> Path | None:
@@ -225,4 +178,5 @@ def corpora(below: Sequence[Layer], problems: Problems) -> Path | None:
     if not isinstance(node.value, str) or not node.value or "\0" in node.value:
         problems.refuse(node.mark, f"data_root must be a folder's path, not {node.kind}")
         return None
-    return (Path(node.mark.source).parent / Path(node.value).expanduser()).resolve()
+    folder = Path(node.mark.source).parent / os.path.expanduser(node.value)
+    return Path(os.path.realpath(folder))

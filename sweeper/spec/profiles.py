@@ -14,8 +14,9 @@ from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
 from sweeper.spec.section import Section, check_names
 
-PROFILE = ("set", "axes", "resources", "budget")
-LATER = ("include", "exclude", "search")
+MAX_PROFILES = 50  # Each is read, whichever is asked for.
+
+PROFILE = ("set", "axes", "exclude", "include", "resources", "budget", "search")
 
 
 def profiles(below: Sequence[Layer], problems: Problems) -> dict[str, list[Layer]]:
@@ -25,8 +26,10 @@ def profiles(below: Sequence[Layer], problems: Problems) -> dict[str, list[Layer
             problems.refuse(node.mark, f"profiles must be a mapping, not {node.kind}")
             continue
         check_names(node.value, "profile", problems)
+        if len(node.value) > MAX_PROFILES:
+            problems.stop(node.place, f"{len(node.value)} profiles; at most {MAX_PROFILES}")
         for name, child in node.value.items():
-            section = Section(child, f"profiles.{name}", problems, PROFILE, LATER)
+            section = Section(child, f"profiles.{name}", problems, PROFILE)
             found.setdefault(name, []).append(section.entries)
     return found
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sweeper.errors import Mark, quoted, unknown
 from sweeper.spec.loader import Node
-from sweeper.spec.problems import Problems
+from sweeper.spec.problems import UNSHOWN, Problems
 
 
 class Form(NamedTuple):
@@ -30,9 +30,8 @@ NAME = Form(
     "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter, a digit or _",
 )
 RESULT_KEY = Form(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}", "a result's key, such as test/nll_iw")
-
-# Characters that a terminal or a page obeys instead of showing, and overrides of direction.
-UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+GOALS = ("min", "max")
+MAX_NAMES = 200  # axes, tables, profiles and so on: each is read with all that there is
 
 
 class Section:
@@ -189,6 +188,9 @@ def is_whole(value: Any, least: int) -> bool:
 
 def check_names(entries: dict[str, Node], what: str, problems: Problems) -> None:
     """Names become file names: plain characters, and no two that differ in case only."""
+    if len(entries) > MAX_NAMES:
+        place = list(entries.values())[MAX_NAMES].place
+        problems.stop(place, f"{what} {MAX_NAMES + 1} of {len(entries):,}: more than {MAX_NAMES}")
     seen: dict[str, str] = {}
     for name, node in entries.items():
         if not NAME.fits(name):

@@ -9,10 +9,14 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.errors import Mark, SpecError, quoted
 from sweeper.spec.files import read_named
-from sweeper.spec.loader import MAX_DEPTH, Node, plain, tree
+from sweeper.spec.loader import MAX_DEPTH, Node, decode, plain, tree
 from sweeper.spec.problems import Problems
 from sweeper.spec.section import UNSHOWN
 from sweeper.spec.sweep import Axis, Setting, Settings
+
+
+MAX_KEYS = 5000
+MAX_LENGTH = 250  # of a key: what MLflow can keep
 
 
 def settings(node: Node, problems: Problems) -> dict[str, Setting]:
@@ -23,6 +27,8 @@ def settings(node: Node, problems: Problems) -> dict[str, Setting]:
         problems.refuse(node.mark, f"configuration keys are expected (key: value), not {node.kind}")
         return found
     collect(node, "", found, problems)
+    if len(found) > MAX_KEYS:
+        problems.stop(node.mark, f"{len(found):,} configuration keys; at most {MAX_KEYS:,}")
     return found
 
 
@@ -46,6 +52,8 @@ def fault_in_key(dotted: str) -> str | None:
     parts = dotted.split(".")
     if not all(parts) or UNSHOWN.search(dotted):
         return "has an empty or unprintable part"
+    if len(dotted) > MAX_LENGTH:
+        return f"has more than {MAX_LENGTH} characters"
     return f"has more than {MAX_DEPTH} parts" if len(parts) > MAX_DEPTH else None
 
 
@@ -70,7 +78,7 @@ def command_line(items: Sequence[str], problems: Problems) -> dict[str, Setting]
             problems.refuse(None, f"--set {quoted(item)}: key=value is expected")
             continue
         try:
-            node = tree(text, "--set")
+            node = tree(decode(text, "--set"), "--set")
         except SpecError as error:
             for problem in error.problems:
                 problems.refuse(None, f"--set {item}: {problem.message}", key)
@@ -125,7 +133,7 @@ def check_conflicts(axes: Sequence[Axis], problems: Problems) -> None:
                 if clash is not None:
                     problems.refuse(
                         setting.mark,
-                        f"{key!r} is {setting.value!r} here and {clash.value!r} at "
+                        f"{key!r} is {quoted(setting.value)} here and {quoted(clash.value)} at "
                         f"{line_of(clash.mark)}: axes {axis.name!r} and {other.name!r} both "
                         "write it; say 'override: true' in this level to let it win",
                         key,
@@ -146,9 +154,11 @@ def differ(one: object, other: object) -> bool:
     return isinstance(one, bool) != isinstance(other, bool) or one != other
 
 
-def check_seeds(base: Settings, axes: Sequence[Axis], given: Settings, problems: Problems) -> None:
+def check_seeds(
+    every: Iterable[Settings], axes: Sequence[Axis], given: Settings, problems: Problems
+) -> None:
     """Seeds are whole numbers, and no two levels of an axis are one seed."""
-    for some in (base, *(level.set for axis in axes for level in axis.levels), given):
+    for some in every:
         seed = some.get("seed")
         if seed is None:
             continue
@@ -156,7 +166,7 @@ def check_seeds(base: Settings, axes: Sequence[Axis], given: Settings, problems:
             where = "" if seed.mark else "--set seed: "
             problems.refuse(
                 seed.mark,
-                f"{where}a seed is a whole number, 0 or more, not {seed.value!r}",
+                f"{where}a seed is a whole number, 0 or more, not {quoted(seed.value)}",
                 "seed",
             )
     for axis in axes:

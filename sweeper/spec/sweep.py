@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeper.errors import Mark
-from sweeper.spec.expressions import Expression
+from sweeper.spec.expressions import Expression, written
+from sweeper.spec.search_types import Importance, Pareto, SearchRows, SearchSpec
 from sweeper.trial import TrainerRef, digest
 
 Settings = Mapping[str, "Setting"]  # dotted key -> what was written, and where
@@ -30,7 +31,19 @@ class Level:
     note: str | None = None
     override: bool = False
     trainer: TrainerRef | None = None
+    trainer_mark: Mark | None = None
     mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something that holds at some points of a design; see conditions.py."""
+
+    test: Expression
+    mark: Mark | None = None
+
+    def __str__(self) -> str:
+        return written(self.test)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +54,7 @@ class Axis:
 
     name: str
     levels: tuple[Level, ...]
-    when: Expression | None = None
+    when: Condition | None = None
     added: tuple[Level, ...] = ()
     plain: bool = False
     mark: Mark | None = None
@@ -49,15 +62,6 @@ class Axis:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(level.label for level in (*self.levels, *self.added))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exclusion:
-    """A condition under which a point of the cross is no trial; `text` is it as written."""
-
-    condition: Expression
-    text: str
-    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +182,15 @@ class RelativeTo:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSpec:
     """A query over records. Every axis of the sweep is `rows`, in `columns`, pinned by
-    `where` (axis -> label), or under `over`. `rows_only` selects and orders row labels,
-    `labels` renames labels of rows and columns for display, `rules_after` are row labels.
+    `where` (axis -> label), or under `over`; where the rows are what was `searched`, `rows`
+    is "". `rows_only` selects and orders row labels, `labels` renames labels of rows and
+    columns for display, `rules_after` are row labels.
     `cell` is a template over {mean} {sd} {ci95} {n} {min} {max}; `at` reads every trial
     at so many updates, "min" at those of the cheapest."""
 
     name: str
     rows: str
+    searched: SearchRows | None = None
     rows_only: tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
@@ -252,7 +258,7 @@ class Scatter:
     mark: Mark | None = None
 
 
-FigureSpec = Curves | Scatter
+FigureSpec = Curves | Scatter | Pareto | Importance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +292,7 @@ class Sweep:
     trainer_mark: Mark | None
     base: Settings
     axes: tuple[Axis, ...]
-    exclude: tuple[Exclusion, ...] = ()
+    exclude: tuple[Condition, ...] = ()  # what of the cross is no trial
     include: tuple[Point, ...] = ()
     overrides: Settings = field(default_factory=dict)
     description: str | None = None
@@ -296,8 +302,10 @@ class Sweep:
     claims: Mapping[str, ClaimSpec] = field(default_factory=dict)
     resources: Resources = Resources()
     budget: Budget = Budget()
+    search: SearchSpec | None = None
     reported: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None  # absolute
+    data_root_mark: Mark | None = None
 
     @property
     def variant(self) -> str:

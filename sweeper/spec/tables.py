@@ -4,13 +4,15 @@ them checked against the axes, levels and metrics that exist."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sweeper.errors import quoted, unknown
 from sweeper.spec.loader import Node
 from sweeper.spec.numbers import CELL_FIELDS, FORMAT, bad_format, fault_in_template
 from sweeper.spec.problems import Problems
-from sweeper.spec.section import RESULT_KEY, Section, check_names, is_whole
+from sweeper.spec.search import key_of, study_axes
+from sweeper.spec.search_types import SearchRows, SearchSpec
+from sweeper.spec.section import GOALS, RESULT_KEY, Section, check_names, is_whole
 from sweeper.spec.sweep import (
     Axis,
     Best,
@@ -23,6 +25,9 @@ from sweeper.spec.sweep import (
 )
 
 FORMATS = ("md", "tex", "csv", "html")
+MARKS = ("bold",)
+CORRECTIONS = ("holm", "none")
+BESIDE = ("paper",)
 METRIC = ("from", "or", "goal", "format", "label", "unit", "scale", "note")
 TABLE = (
     "rows",
@@ -43,6 +48,14 @@ TABLE = (
     "at",
     "write",
 )
+BEST = ("values", "per", "mark")
+DELTA = ("axis", "from", "to", "label", "significance")
+TEST = ("alpha", "correct", "mark")
+SIGNIFICANCE = ("value", "against", *TEST)
+RELATIVE_TO = ("row", "as")
+AT = ("updates",)
+ROWS = ("axis", "only")
+SEARCH_ROWS = ("from", "order_by")
 
 
 def metrics(node: Node | None, problems: Problems) -> dict[str, Metric]:
@@ -67,7 +80,7 @@ def metric(name: str, node: Node, problems: Problems) -> Metric:
         name=name,
         source=section.text("from", name, RESULT_KEY),
         fallback=section.text("or", None, RESULT_KEY),
-        goal=section.choice("goal", ("min", "max")),
+        goal=section.choice("goal", GOALS),
         format=form,
         label=section.text("label"),
         unit=section.text("unit", ""),
@@ -87,6 +100,7 @@ class Known:
     metrics: Mapping[str, Metric]
     reported: bool
     problems: Problems
+    search: SearchSpec | None = None
 
 
 def tables(node: Node | None, known: Known) -> dict[str, TableSpec]:
@@ -103,7 +117,10 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     section = Section(node, f"tables.{name}", known.problems, TABLE)
     before = len(known.problems)
     section.required("rows", "values")
-    rows, only = axis_of(section, "rows", "row", known)
+    searched = search_rows(section, known)
+    if searched and known.search:
+        known = replace(known, axes=study_axes(known.search, known.axes))
+    rows, only = (None, None) if searched else axis_of(section, "rows", "row", known)
     columns = section.names("columns", "axis", known.axes)
     over = section.names("over", "axis", known.axes)
     where = pinned(section, known)
@@ -118,6 +135,7 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     return TableSpec(
         name=name,
         rows=rows or "",
+        searched=searched,
         rows_only=only,
         columns=columns,
         values=values,
@@ -148,14 +166,25 @@ def axis_of(
         return None, None
     if not node.is_mapping:
         return section.name_of(key, "axis", known.axes), None
-    inner = Section(
-        node, section.called(key), section.problems, ("axis", "only"), ("from", "order_by")
-    )
+    inner = Section(node, section.called(key), section.problems, ROWS)
     inner.required("axis")
     axis = inner.name_of("axis", "axis", known.axes)
     if axis is None or "only" not in inner:
         return axis, None
     return axis, inner.names("only", what, known.axes[axis].labels) or None
+
+
+def search_rows(section: Section, known: Known) -> SearchRows | None:
+    """{from: search, order_by: metric or result key}"""
+    node = section.entries.get("rows")
+    if node is None or not node.is_mapping or "from" not in node.value:
+        return None
+    inner = Section(node, section.called("rows"), section.problems, SEARCH_ROWS)
+    inner.required("order_by")
+    inner.choice("from", ("search",))
+    if known.search is None:
+        inner.refuse(node.value["from"].mark, f"{inner.name}: there is no 'search:' in this file")
+    return SearchRows(order_by=key_of(inner, "order_by", known.metrics) or "")
 
 
 def pinned(section: Section, known: Known) -> dict[str, str]:
@@ -235,7 +264,7 @@ def references(section: Section, values: tuple[str, ...]) -> tuple[Reference, ..
 def best(
     section: Section, values: tuple[str, ...], columns: tuple[str, ...], known: Known
 ) -> Best | None:
-    inner = inside(section, "best", ("values", "per", "mark"))
+    inner = inside(section, "best", BEST)
     if inner is None:
         return None
     inner.required("values")
@@ -249,12 +278,12 @@ def best(
     return Best(
         values=ranked,
         per=inner.names("per", "axis", columns),
-        mark=inner.choice("mark", ("bold",), "bold"),
+        mark=inner.choice("mark", MARKS, "bold"),
     )
 
 
 def delta(section: Section, columns: tuple[str, ...], known: Known) -> Delta | None:
-    inner = inside(section, "delta", ("axis", "from", "to", "label", "significance"))
+    inner = inside(section, "delta", DELTA)
     if inner is None:
         return None
     inner.required("axis", "from", "to")
@@ -265,7 +294,7 @@ def delta(section: Section, columns: tuple[str, ...], known: Known) -> Delta | N
     start, end = (inner.name_of(key, f"level of {axis}", labels) for key in ("from", "to"))
     if start is not None and start == end:
         inner.refuse(inner.entries["to"].mark, f"{inner.name} goes from {start!r} to itself")
-    test = inside(inner, "significance", ("alpha", "correct", "mark"))
+    test = inside(inner, "significance", TEST)
     return Delta(
         axis=axis,
         start=start or "",
@@ -278,7 +307,7 @@ def delta(section: Section, columns: tuple[str, ...], known: Known) -> Delta | N
 def significance(
     section: Section, values: tuple[str, ...], rows: tuple[str, ...]
 ) -> Significance | None:
-    inner = inside(section, "significance", ("value", "against", "alpha", "correct", "mark"))
+    inner = inside(section, "significance", SIGNIFICANCE)
     if inner is None:
         return None
     inner.required("value", "against")
@@ -292,13 +321,13 @@ def significance(
 def settings_of(test: Section) -> dict[str, object]:
     return {
         "alpha": test.number("alpha", 0.05, over=0, below=1),
-        "correct": test.choice("correct", ("holm", "none"), "holm"),
+        "correct": test.choice("correct", CORRECTIONS, "holm"),
         "mark": test.text("mark", "*"),
     }
 
 
 def relative_to(section: Section, rows: tuple[str, ...]) -> RelativeTo | None:
-    inner = inside(section, "relative_to", ("row", "as"))
+    inner = inside(section, "relative_to", RELATIVE_TO)
     if inner is None:
         return None
     inner.required("row")
@@ -309,7 +338,7 @@ def relative_to(section: Section, rows: tuple[str, ...]) -> RelativeTo | None:
 
 
 def beside(section: Section, known: Known) -> str | None:
-    found = section.choice("beside", ("paper",))
+    found = section.choice("beside", BESIDE)
     if found and not known.reported:
         section.refuse(
             section.entries["beside"].mark,
@@ -319,7 +348,7 @@ def beside(section: Section, known: Known) -> str | None:
 
 
 def equal_cost(section: Section) -> int | str | None:
-    inner = inside(section, "at", ("updates",))
+    inner = inside(section, "at", AT)
     if inner is None:
         return None
     inner.required("updates")

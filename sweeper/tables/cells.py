@@ -17,6 +17,7 @@ CellState = Literal[
     "running",
     "failed",
     "diverged",
+    "exceeded",
     "quoted",
     "not applicable",
 ]

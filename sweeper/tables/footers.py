@@ -18,7 +18,8 @@ from sweeper.tables.numerals import numeral
 from sweeper.tables.readings import Readings
 from sweeper.trial import Trial
 
-LOST_SHOWN = 12  # failed trials that are named one by one
+LOST = ("failed", "diverged", "exceeded")
+LOST_SHOWN = 12  # lost trials that are named one by one
 _WORDS = {"ci95": "half a 95% t interval", "min": "least", "max": "greatest"}
 
 
@@ -99,16 +100,16 @@ def _progress(shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
     counts = Counter(states.values())
     done = counts["done"] + counts["stale"]
     stale = f" ({counts['stale']} stale)" if counts["stale"] else ""
-    order = ("running", "unscored", "missing", "failed", "diverged")
+    order = ("running", "unscored", "missing", *LOST)
     others = [f"{counts[state]} {state}" for state in order if counts[state]]
     yield ", ".join([f"trials: {done} of {len(states)} done{stale}", *others])
-    lost = [trial for trial in distinct if states[trial.key] in ("failed", "diverged")]
+    lost = [trial for trial in distinct if states[trial.key] in LOST]
     for trial in lost[:LOST_SHOWN]:
         record = readings.records.get(trial.key)
         why = f": {record.error}" if record is not None and record.error else ""
         yield f"{states[trial.key]}: {', '.join(trial.labels.values())} ({trial.id}){why}"
     if len(lost) > LOST_SHOWN:
-        yield f"and {len(lost) - LOST_SHOWN} more that failed or diverged"
+        yield f"and {len(lost) - LOST_SHOWN} more that failed, diverged or exceeded their budget"
 
 
 def made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[str]:

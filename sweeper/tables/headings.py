@@ -57,7 +57,7 @@ def published(
     place: Any = sweep.reported.get(spec.name, {}).get("rows", {})
     for label in (row, *at.values(), metric.name):
         place = place.get(label) if isinstance(place, Mapping) else None
-    return None if place is None else float(place) * metric.scale
+    return None if place is None or isinstance(place, Mapping) else float(place) * metric.scale
 
 
 def _labels(spec: TableSpec, sweep: Sweep, axis: str, trials: Sequence[Trial]) -> tuple[str, ...]:

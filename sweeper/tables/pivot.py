@@ -19,10 +19,10 @@ from sweeper.record import Record
 from sweeper.spec.sweep import Metric, Reference, Sweep, TableSpec
 from sweeper.tables.cells import Cell, Column, Row, Table, numbered
 from sweeper.tables.comparisons import Cells, mark_best, resolve_deltas, star
-from sweeper.tables.footers import footer
+from sweeper.tables.footers import LOST, footer
 from sweeper.tables.headings import columns_of, published, rows_of
 from sweeper.tables.numerals import NONE, numeral, ratio, summary
-from sweeper.tables.readings import Histories, Reading, Readings, label_of
+from sweeper.tables.readings import Histories, Reading, Readings, fits, label_of
 from sweeper.trial import Key, Trial
 
 STALE = "made by code that has changed since"
@@ -32,6 +32,7 @@ EMPTY_STATES = (
     "unscored",
     "failed",
     "diverged",
+    "exceeded",
     "not applicable",
 )  # first wins
 
@@ -102,8 +103,7 @@ def _shown(
     chosen = [
         trial
         for trial in trials
-        if label_of(trial, spec.rows) in keys
-        and all(label_of(trial, axis) == label for axis, label in spec.where.items())
+        if label_of(trial, spec.rows) in keys and fits(trial, spec.where, sweep)
     ]
     last = len(trials)
     return tuple(
@@ -236,7 +236,7 @@ def _notes(
         notes.append(note or f"{metric.fallback} in place of {metric.source}")
     if states.get("stale"):
         notes.append(STALE)
-    lost = [f"{states[state]} {state}" for state in ("failed", "diverged") if states.get(state)]
+    lost = [f"{states[state]} {state}" for state in LOST if states.get(state)]
     if lost and any(reading.value is not None for reading in read.values()):
         notes.append(f"left out: {', '.join(lost)} of {len(read)} trials")
     return tuple(notes)

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweeper.record import Measurement, Record
-from sweeper.spec.sweep import Metric
+from sweeper.spec.sweep import Metric, Sweep
 from sweeper.trial import Key, Trial
 
 ReadingState = Literal[
-    "value", "stale", "missing", "unscored", "running", "failed", "diverged", "not applicable"
+    "value",
+    "stale",
+    "missing",
+    "unscored",
+    "running",
+    "failed",
+    "diverged",
+    "exceeded",
+    "not applicable",
 ]
 ABSENT = "–"  # the label of a trial on an axis that does not exist for it (`when:`)
 Histories = Callable[[Trial], Iterable[Measurement]]  # under the trial's own evaluation
@@ -87,3 +95,13 @@ class Readings:
 
 def label_of(trial: Trial, axis: str) -> str:
     return trial.labels.get(axis, ABSENT)
+
+
+def fits(trial: Trial, where: Mapping[str, str], sweep: Sweep) -> bool:
+    """Whether a trial is at the levels that `where` pins. An axis that is absent by its own
+    `when` has nothing to pin."""
+    return all(
+        trial.labels.get(axis) == label
+        or (axis not in trial.labels and sweep.axis(axis).when is not None)
+        for axis, label in where.items()
+    )

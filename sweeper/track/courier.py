@@ -320,7 +320,8 @@ def trial_of(said: Mapping[str, Any]) -> Trial:
     """The trial that `asdict` and JSON took apart."""
     trainer = dict(said["trainer"])
     trainer["command"] = tuple(trainer["command"]) if trainer["command"] else None
-    fields = {key: x for key, x in said.items() if key not in ("id", "evaluation_id", "trainer")}
+    derived = ("id", "evaluation_id", "key")
+    fields = {name: x for name, x in said.items() if name not in (*derived, "trainer")}
     trial = Trial(trainer=TrainerRef(**trainer), **fields)
     assert trial.id == said["id"], (trial.id, said["id"])
     return trial

@@ -34,7 +34,7 @@ from sweeper.track import journal, lease
 from sweeper.track.journal import Journal
 from sweeper.track.lease import FencedOut, Lease, LeaseHeld
 from sweeper.track.sealed import seal, spell, unseal, unspell, using, write_whole
-from sweeper.trial import Key, Trial
+from sweeper.trial import Key, TrainerRef, Trial
 
 __all__ = ["Attempt", "FencedOut", "Folder", "LeaseHeld"]
 
@@ -51,9 +51,9 @@ class Folder:
         self.root = Path(root).absolute()
         self._trials = str(self.root / "trials")
 
-    def start(self, trial: Trial, code_digest: str | None = None) -> Attempt:
-        """A new attempt at `trial`, by the trainer's code as `code_digest` names it. Raises
-        LeaseHeld while another process is at it.
+    def start(self, trial: Trial, code_digest: str | None = None, gpus: float = 0) -> Attempt:
+        """A new attempt at `trial`, by the trainer's code as `code_digest` names it, with
+        `gpus` (or a share of one) for itself. Raises LeaseHeld while another process is at it.
 
         A trial that has a result may be started again, under this or another evaluation."""
         folder = self.path(trial.id)
@@ -62,7 +62,7 @@ class Folder:
         with ExitStack() as on_failure:
             on_failure.callback(lease.release, folder, held)
             describe(trial, folder / "trial.json")
-            attempt = Attempt(trial, folder, held, code_digest)
+            attempt = Attempt(trial, folder, held, code_digest, gpus)
             on_failure.pop_all()
         return attempt
 
@@ -70,7 +70,10 @@ class Folder:
         """A trial's key -> record. Raises CorruptRecord with all that cannot be believed."""
         found: dict[Key, Record] = {}
         corrupt = []
+        there = set(self.ids())
         for trial in trials:
+            if trial.id not in there:
+                continue
             try:
                 record = self.record(trial)
             except CorruptRecord as fault:
@@ -99,6 +102,40 @@ class Folder:
         keys = [Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names) if match]
         return sorted(k.evaluation_id for k in keys if is_done(result_path(folder, k), k))
 
+    def trial(self, trial_id: str) -> Trial | None:
+        """What is trained under an id, as the last attempt at it was to score it, without
+        labels. Raises CorruptRecord if that is not what the id stands for."""
+        path = self.path(trial_id) / "trial.json"
+        with using(path):
+            try:
+                what = json.loads(path.read_bytes())
+                named = what["trainer"]
+                function = isinstance(named, str)
+                found = Trial(
+                    trainer=TrainerRef(
+                        function=named if function else None,
+                        command=None if function else tuple(named),
+                    ),
+                    config=what["config"],
+                    seed=what["seed"],
+                    data_digest=what["data_digest"],
+                )
+            except FileNotFoundError:
+                return None
+            except (ValueError, KeyError, TypeError) as fault:
+                raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+        if found.id != trial_id:
+            raise CorruptRecord(f"{path}: this is trial {found.id}; {REPAIR}")
+        scored = self.scorings(trial_id)
+        return replace(found, evaluation=list(scored.values())[-1]) if scored else found
+
+    def scorings(self, trial_id: str) -> dict[str, Mapping[str, Any]]:
+        """Evaluation id -> its settings, of each with which the trial was attempted; that of
+        the last attempt last."""
+        starts = [entry for entry in self.entries(trial_id) if entry["kind"] == "start"]
+        last = {entry["evaluation_id"]: entry.get("evaluation", {}) for entry in reversed(starts)}
+        return dict(reversed(last.items()))
+
     def record(self, trial: Trial) -> Record | None:
         """What is known of `trial`: its result, or that it is running, or nothing."""
         ended = self.result(trial)
@@ -125,6 +162,12 @@ class Folder:
         if evaluation_id is not None:
             entries = journal.until_last(entries, evaluation_id)
         return journal.history(entries)
+
+    def totals(self, trial_id: str) -> dict[str, Any]:
+        """What all attempts at a trial took (see journal.totals); of one that has ended, read
+        from its last line alone."""
+        entry = journal.last(self.path(trial_id) / "journal.jsonl") or {}
+        return entry.get("total") or journal.totals(self.entries(trial_id))
 
     def entries(self, trial_id: str) -> list[dict[str, Any]]:
         return journal.read(self.path(trial_id) / "journal.jsonl")[0]
@@ -186,18 +229,23 @@ class Attempt:
     """One try at a trial. Has state because it holds the lease and the open journal, and
     because it counts time from its own start."""
 
-    def __init__(self, trial: Trial, folder: Path, held: Lease, code_digest: str | None):
+    def __init__(
+        self, trial: Trial, folder: Path, held: Lease, code_digest: str | None, gpus: float
+    ):
         self.trial, self.folder, self.number = trial, folder, held.attempt
+        self.gpus = gpus
         self._lease = held
         self._renewed = self._began = time.monotonic()
         self._cpu_began = time.process_time()
         self._journal = Journal(folder / "journal.jsonl")
         self._earlier = journal.seconds_spent(self._journal.entries)
+        self._earlier_gpu_hours = journal.gpu_hours(self._journal.entries)
         self._append(
             "start",
             evaluation_id=trial.evaluation_id,
             evaluation=trial.evaluation,
             code_digest=code_digest,
+            gpus=gpus,
             host=held.host,
             pid=held.pid,
         )
@@ -207,6 +255,16 @@ class Attempt:
         """In updates, what has been measured so far, by this attempt and earlier ones."""
         measured = journal.history(self._journal.entries)
         return measured[-1].cost if measured else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that the trial has taken, earlier attempts' too."""
+        return self._earlier["seconds"] + self._time()["seconds"]
+
+    @property
+    def gpu_hours(self) -> float:
+        """Those that the trial has taken, earlier attempts' too."""
+        return self._earlier_gpu_hours + self.gpus * self._time()["seconds"] / 3600
 
     def measure(self, cost: float, values: Mapping[str, float]) -> None:
         """Appends one measurement. Raises FencedOut once a newer attempt exists."""
@@ -238,7 +296,8 @@ class Attempt:
         )
         try:
             self._list_artifacts()
-            self._append("end", **own, state=record.state, error=record.error)
+            peaks = {peak: record.provenance.get(peak) for peak in journal.PEAKS}
+            self._end(own, record.state, record.error, peaks)
             self._journal.sync()
             path = Path(result_path(self.folder, self.trial.key))
             if record.state == "done" or not is_done(path, self.trial.key):
@@ -247,9 +306,10 @@ class Attempt:
             self._release()
         return written
 
-    def abandon(self, reason: str) -> None:
-        """Gives the trial free without a result: stopped, to be continued later. What has
-        ended, or is another's by now, is left as it is. Files that it wrote are the trial's now."""
+    def abandon(self, reason: str, peaks: Mapping[str, int] | None = None) -> None:
+        """Gives the trial free without a result: stopped, to be continued later; `peaks` of
+        memory are told of (journal.PEAKS). What has ended, or is another's by now, is left as
+        it is. Files that it wrote are the trial's now."""
         if self._journal.closed:
             return
         try:
@@ -259,10 +319,24 @@ class Attempt:
             return
         try:
             self._list_artifacts()
-            self._append("end", **self._time(), state="interrupted", error=reason)
+            self._end(self._time(), "interrupted", reason, peaks or {})
             self._journal.sync()
         finally:
             self._release()
+
+    def _end(
+        self,
+        took: Mapping[str, float],
+        state: str,
+        error: str | None,
+        peaks: Mapping[str, int | None],
+    ) -> None:
+        known = {peak: most for peak, most in peaks.items() if most is not None}
+        fields = {**took, "state": state, "error": error, **known}
+        total = journal.totals(
+            [*self._journal.entries, {"kind": "end", "attempt": self.number, **fields}]
+        )
+        self._append("end", **fields, total=total)
 
     def _list_artifacts(self) -> None:
         with using(self.folder / "artifacts"):

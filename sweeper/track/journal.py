@@ -1,29 +1,33 @@
 """What happened to a trial, appended line by line; its history out.
 
-    {"kind": "start",   "attempt": 1, "at": ..., "evaluation_id": ..., "evaluation": {...}}
+    {"kind": "start",   "attempt": 1, "at": ..., "evaluation_id": ..., "gpus": 0.5, ...}
     {"kind": "measure", "attempt": 1, "at": ..., "seconds": ..., "cost": 400, "values": {...}}
-    {"kind": "end",     "attempt": 1, "at": ..., "seconds": ..., "state": "done", ...}
+    {"kind": "end",     "attempt": 1, "at": ..., "seconds": ..., "state": "done",
+                        "peak_memory_bytes": ..., "total": {"updates": ..., ...}, ...}
 
-Each line is sealed (see sealed.py). `at` is wall-clock time and only a label; `seconds`
-is counted from the attempt's start by a clock that does not jump.
+Each line is sealed (see sealed.py). `total` is what all attempts took until then: `totals`.
+`at` is wall-clock time and only a label; `seconds` is counted from the attempt's start by a
+clock that does not jump.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import CorruptRecord, EnvironmentFault
-from sweeper.record import Measurement
+from sweeper.record import COST, PROGRESS, Measurement
 from sweeper.track.sealed import seal, unseal, unspell, using
 
 Entry = Mapping[str, Any]
 
 SYNC_SECONDS = 1.0
+TAIL_BYTES = 4096  # more than a line that ends an attempt has
+PEAKS = ("peak_memory_bytes", "peak_gpu_memory_bytes")
 
 
 class Journal:
@@ -105,6 +109,22 @@ def read(path: Path) -> tuple[list[dict[str, Any]], int]:
     return entries, sound
 
 
+def last(path: Path) -> dict[str, Any] | None:
+    """The journal's last entry without a look at the others; None where that is none."""
+    with using(path):
+        try:
+            with open(path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - TAIL_BYTES))
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            return None
+    try:
+        return unseal(lines[-2]) if lines[-1] == b"" and len(lines) > 1 else None
+    except ValueError:
+        return None
+
+
 def history(entries: Iterable[Entry]) -> tuple[Measurement, ...]:
     """The measurements of all attempts as one course of training, by ascending cost.
 
@@ -174,3 +194,50 @@ def seconds_spent(entries: Iterable[Entry]) -> dict[str, float]:
         "seconds": sum(wall for wall, _ in spent.values()),
         "cpu_seconds": sum(cpu for _, cpu in spent.values()),
     }
+
+
+def totals(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What all attempts took: {"updates", "seconds", "gpu_hours", "measurements", "done"};
+    of one that was killed, until its last line. Where it is known, also the greatest of each
+    of PEAKS, and the last `progress`. `done`: under some evaluation there is a result."""
+    found: dict[str, Any] = {
+        "updates": updates_made(entries),
+        "seconds": seconds_spent(entries)["seconds"],
+        "gpu_hours": gpu_hours(entries),
+        "measurements": sum(entry["kind"] == "measure" for entry in entries),
+        "done": any(entry.get("state") == "done" for entry in entries),
+    }
+    for peak in PEAKS:
+        known = [entry[peak] for entry in entries if peak in entry]
+        found |= {peak: max(known)} if known else {}
+    shares = (entry["values"].get(PROGRESS) for entry in entries if entry["kind"] == "measure")
+    known = [float(share) for share in shares if share is not None and 0 < float(share) <= 1]
+    return found | ({PROGRESS: known[-1]} if known else {})
+
+
+def gpu_hours(entries: Iterable[Entry]) -> float:
+    """The hours of each attempt times the GPUs, or the share of one, that it held."""
+    gpus: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+    for entry in entries:
+        if entry["kind"] == "start":
+            gpus[entry["attempt"]] = entry.get("gpus", 0.0)
+        elif "seconds" in entry:
+            seconds[entry["attempt"]] = entry["seconds"]
+    return sum(gpus.get(attempt, 0.0) * spent for attempt, spent in seconds.items()) / 3600
+
+
+def updates_made(entries: Iterable[Entry]) -> float:
+    """Of all attempts, what was made twice counted twice: one that starts afresh counts from
+    nothing, one that continues from the last cost before its own first. 0 where the trainer
+    counts none."""
+    costs: dict[int, list[float]] = {}
+    for entry in entries:
+        if entry["kind"] == "measure" and COST in entry["values"]:
+            costs.setdefault(entry["attempt"], []).append(float(entry["values"][COST]))
+    made = 0.0
+    earlier: list[float] = []
+    for own in costs.values():
+        made += own[-1] - max((cost for cost in earlier if cost <= own[0]), default=0.0)
+        earlier += own
+    return made

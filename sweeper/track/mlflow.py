@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -104,6 +105,17 @@ def artifact_root(root: Path) -> str:
     return "file://" + quote(str(Path(root).absolute() / "mlartifacts"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A run that MLflow takes for unfinished: a trial's, or a sweep's (`trial_id` None).
+    `began` is in seconds since the epoch."""
+
+    run_id: str
+    name: str
+    trial_id: str | None
+    began: float
+
+
 class MLflowStore:
     """Runs at a tracking URI (by default the database in `root`). Has state because a
     connection is made on first use and kept, with the experiment and the parents found."""
@@ -168,6 +180,23 @@ class MLflowStore:
                 runs = [r for id in wanted for r in self._runs({"sweeper.trial": id, **done})]
         return wanted & {run.data.tags.get("sweeper.trial") for run in runs}
 
+    def running(self) -> list[Running]:
+        """The runs that are not marked as ended."""
+        if not self._exists():
+            return []
+        with self._reachable():
+            found = [*self._runs({"sweeper.kind": "trial"}, "RUNNING")]
+            found += self._runs({"sweeper.kind": "sweep"}, "RUNNING")
+        return [
+            Running(
+                run_id=run.info.run_id,
+                name=run.info.run_name or "",
+                trial_id=run.data.tags.get("sweeper.trial"),
+                began=run.info.start_time / 1000,
+            )
+            for run in found
+        ]
+
     def _exists(self) -> bool:
         """False for a database that nobody has made: looking for records makes none."""
         file = database(self.uri)
@@ -217,6 +246,12 @@ class MLflowStore:
             parent = self._parent(origin)
             for file in files:
                 self._client.log_artifact(parent, str(file), "figures")
+
+    def kill(self, runs: Iterable[Running]) -> None:
+        """Marks them as KILLED: nobody is at them any more."""
+        with self._reachable():
+            for run in runs:
+                self._client.set_terminated(run.run_id, "KILLED")
 
     def close(self, origin: Origin, state: str = "FINISHED") -> None:
         """Marks the sweep's run as ended, if there is one: FINISHED, FAILED or KILLED."""
@@ -333,9 +368,10 @@ class MLflowStore:
 
     # --- the connection ------------------------------------------------------------------
 
-    def _runs(self, tags: Mapping[str, str]) -> Iterator[Any]:
-        """Every run with these tags, page by page, deleted ones left out."""
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    def _runs(self, tags: Mapping[str, str], status: str | None = None) -> Iterator[Any]:
+        """Every run with these tags (and this status), page by page, deleted ones left out."""
+        said = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        query = " and ".join(said + [f"attributes.status = '{status}'"] * (status is not None))
         token = None
         while True:
             page = self._client.search_runs(

@@ -27,7 +27,13 @@ BATCH_ITEMS, BATCH_METRICS, BATCH_BYTES = 100, 1000, 800_000
 RECORD = "sweeper.record"  # and .1, .2, ... where one tag cannot hold it
 RECORD_CHARACTERS = 7000
 
-STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED", "running": "RUNNING"}
+STATUS = {
+    "done": "FINISHED",
+    "failed": "FAILED",
+    "diverged": "FAILED",
+    "exceeded": "KILLED",
+    "running": "RUNNING",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -471,6 +471,7 @@ def test_too_few_pairs_are_undecided_or_where_trials_lack_missing():
     [
         ("failed", "undecided"),
         ("diverged", "undecided"),
+        ("exceeded", "undecided"),
         ("missing", "missing"),
         ("running", "missing"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -308,3 +309,183 @@ def test_data_lists_and_describes(desk: Desk) -> None:
     unknown = desk.type("data", "synthetic_stiles")
     assert unknown.returncode == 3
     assert "did you mean 'synthetic_styles'?" in unknown.stderr
+
+
+# ---- what has changed since the last run
+
+EDITED = """\
+name: toy
+trainer: {function: "toy_trainers:keeps", config: toy_config}
+base: {evaluate.samples: 1}
+axes:
+  model: {VAE: {}, Max: {pooling: max}, LM: {model: lm}}
+  seed: [0, 1]
+metrics:
+  score: {from: score, goal: max, format: ".0f"}
+profiles: {quick: {}}
+tables:
+  scores: {rows: model, over: seed, values: [score], write: [csv]}
+"""
+
+# Each edit of the file in turn, what is then said, and how much is trained and scored.
+EDITS = {
+    "a seed more": (("seed: [0, 1]", "seed: [0, 1, 2]"), "3 new (seed=2)", 3, 3),
+    "a level less": (
+        (", LM: {model: lm}", ""),
+        "3 removed (model=LM; their records stay)",
+        0,
+        0,
+    ),
+    "a label renamed": (("Max:", "MaxPool:"), "3 renamed (model: Max -> MaxPool)", 0, 0),
+    "levels in another order": (
+        ("{VAE: {}, MaxPool: {pooling: max}}", "{MaxPool: {pooling: max}, VAE: {}}"),
+        "order of model changed",
+        0,
+        0,
+    ),
+    "another evaluation": (
+        ("samples: 1}", "samples: 9}"),
+        "6 scored in another way (all there are)",
+        0,
+        6,
+    ),
+    "an axis more": (
+        ("  seed:", "  lr: {one: {}, two: {lr: 2}}\n  seed:"),
+        "axis lr added (what there was is at lr=one), 6 new (lr=two)",
+        6,
+        6,
+    ),
+    "the axis less": (
+        ("  lr: {one: {}, two: {lr: 2}}\n  seed:", "  seed:"),
+        "axis lr removed (what is left is at lr=one), 6 removed (lr=two; their records stay)",
+        0,
+        0,
+    ),
+    "a level again": (("VAE: {}", "VAE: {}, LM: {model: lm}"), "3 new (model=LM)", 0, 3),
+}
+
+
+@pytest.mark.slow
+def test_an_edit_is_said_by_plan_and_done_by_run(desk: Desk) -> None:
+    """The trials of `LM`, left out and taken in again, are trained: they are scored anew."""
+    path = desk.folder / "toy.yaml"
+    path.write_text(EDITED)
+    assert "run of" not in desk.type("plan", "toy.yaml").stdout
+    assert desk.plan()["changes"] is None
+    assert "since" not in desk.run().stderr
+    done = (6, 6)
+    assert counted(desk) == done
+    for (old, new), said, trained, scored in EDITS.values():
+        text = path.read_text()
+        assert text.count(old) == 1
+        text = text.replace(old, new).replace(" columns: [lr],", "")
+        with_axis = text.replace("over: seed,", "columns: [lr], over: seed,")
+        path.write_text(with_axis if "\n  lr:" in text else text)
+        assert since(desk.type("plan", "toy.yaml").stdout) == said
+        assert desk.plan()["changes"]["same"] is False
+        ran = desk.run()
+        assert ran.returncode == 0, ran.stderr
+        assert since(ran.stderr) == said
+        done = (done[0] + trained, done[1] + scored)
+        assert counted(desk) == done
+        assert desk.plan()["changes"]["same"] is True
+        assert "the same as in the run of" in desk.type("plan", "toy.yaml").stdout
+
+
+def since(said: str) -> str:
+    """What is said to have changed since the last run, in one line."""
+    block = re.search(r"^since the run of \S+ \S+:(.*(?:\n  .*)*)", said, re.MULTILINE)
+    return ", ".join(line.strip() for line in block[1].strip().splitlines())
+
+
+def counted(desk: Desk) -> tuple[int, int]:
+    """How often the toy `keeps` has trained and scored, as it says in its folders."""
+    trials = desk.folder / "runs/trials"
+    trained, scored = (
+        sum(len(path.read_text().split()) for path in trials.glob(f"*/{what}"))
+        for what in ("trainings", "scorings")
+    )
+    return trained, scored
+
+
+@pytest.mark.slow
+def test_a_damaged_note_of_the_last_run_stops_nothing(desk: Desk) -> None:
+    assert desk.run().returncode == 0
+    note = desk.folder / "runs/sweeps/toy.quick.json"
+    note.write_bytes(note.read_bytes().replace(b"low", b"law"))
+    planned = desk.type("plan", "toy.yaml")
+    assert planned.returncode == 0
+    assert "what the last run was is not known: " in planned.stdout
+    assert desk.plan()["changes"] is None
+    again = desk.run()
+    assert again.returncode == 0, again.stderr
+    assert "what the last run was is not known: " in again.stderr
+    assert desk.plan()["changes"]["same"] is True
+    note.unlink()
+    note.mkdir()  # Nor does a place where it cannot be written.
+    again = desk.run()
+    assert again.returncode == 0, again.stderr
+    assert "the next plan will not know this run: cannot write " in again.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_is_one_since_which_nothing_changed(desk: Desk) -> None:
+    desk.write(steps=100_000)
+    process = desk.start("run", "toy.yaml", "--dispatch", "inline")
+    while not list(desk.folder.glob("runs/trials/*/journal.jsonl")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    plan = desk.plan()
+    assert plan["changes"]["same"] is True
+    assert plan["counts"]["missing"] == 6
+
+
+# ---- what sweeps share
+
+
+def test_what_two_sweeps_have_in_common(desk: Desk) -> None:
+    path = desk.folder / "toy.yaml"
+    path.write_text(EDITED)
+    other = EDITED.replace("name: toy", "name: other").replace("LM: {model: lm}", "Avg: {lr: 3}")
+    (desk.folder / "other.yaml").write_text(other)
+    (desk.folder / "third.yaml").write_text(other.replace("samples: 1}", "samples: 2}"))
+    said = desk.type("plan", "toy.yaml", "--with", "other.yaml", "--with", "third.yaml").stdout
+    assert "4 of 6 trials are also other's; 2 are its own" in said
+    assert "4 of 6 trials are also other's, scored in another way; 2 are its own" in said
+    told = json.loads(desk.type("plan", "toy.yaml", "--json", "--with", "third.yaml").stdout)
+    assert told["shared"] == [
+        {"other": "other", "total": 6, "shared": 4, "rescored": 4, "own": 2, "run": None}
+    ]
+    refused = desk.type("plan", "toy.yaml", "--with", "no.yaml")
+    assert (refused.returncode, "no.yaml" in refused.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_what_was_run_before_is_found_again(desk: Desk) -> None:
+    (desk.folder / "toy.yaml").write_text(EDITED)
+    assert desk.run().returncode == 0
+    other = EDITED.replace("name: toy", "name: other").replace("seed: [0, 1]", "seed: [1, 2, 3]")
+    (desk.folder / "other.yaml").write_text(other)
+    said = desk.type("plan", "other.yaml").stdout
+    day = time.strftime("%Y-%m-%d")
+    assert f"its trials are also of: toy (3 of 9, run {day})" in said
+    (shared,) = json.loads(desk.type("plan", "other.yaml", "--json").stdout)["shared"]
+    assert (shared["other"], shared["shared"], shared["rescored"]) == ("toy", 3, 0)
+
+
+# ---- hints
+
+
+def test_a_hint_names_the_command_with_what_was_given(desk: Desk) -> None:
+    text = EDITED.replace("profiles: {quick: {}}", "profiles: {quick: {}, paper: {}}")
+    (desk.folder / "my toy.yaml").write_text(text)
+    given = ("--profile", "paper", "--set", "lr=2", "--set", "pooling=a b", "--store", "my runs")
+    told = desk.type("eval", "my toy.yaml", "--dispatch", "inline", *given)
+    hint = (
+        "sweeper run 'my toy.yaml' --profile paper --set lr=2 --set 'pooling=a b' "
+        "--store 'my runs' trains them"
+    )
+    assert hint in told.stderr
+    plainly = desk.type("eval", "my toy.yaml", "--profile", "quick", "--store", "runs")
+    assert "; sweeper run 'my toy.yaml' trains them" in plainly.stderr

@@ -27,6 +27,11 @@ TOYS = Path(__file__).parent
 ROOT = TOYS.parents[1]
 
 
+def no_code(trainer):
+    """Not compared."""
+    return None
+
+
 @pytest.fixture(autouse=True)
 def _toys_importable(monkeypatch):
     monkeypatch.syspath_prepend(str(TOYS))
@@ -66,7 +71,7 @@ def record(of: Trial, state: str = "done") -> Record:
 
 def test_a_trial_scored_otherwise_is_unscored_and_to_do() -> None:
     few, many, never = toy(1), toy(5), toy(5, seed=1)
-    known = plan([many, never], {}, None, trained=[few.id])
+    known = plan([many, never], {}, no_code, trained=[few.id])
     assert [known.states[t.key] for t in (many, never)] == ["unscored", "missing"]
     assert known.todo == (many, never)
     assert (known.to_score, known.untrained) == ((many,), (never,))
@@ -77,19 +82,19 @@ def test_a_trial_scored_otherwise_is_unscored_and_to_do() -> None:
 def test_two_evaluations_of_a_design_are_two_records_and_one_training() -> None:
     few, many = toy(1), toy(5)
     assert few.id == many.id
-    known = plan([few, many], {few.key: record(few)}, None)
+    known = plan([few, many], {few.key: record(few)}, no_code)
     assert [known.states[t.key] for t in (few, many)] == ["done", "unscored"]
     assert (known.counts["total"], known.counts["trainings"]) == (2, 1)
-    failed = plan([few, many], {few.key: record(few), many.key: record(many, "failed")}, None)
+    failed = plan([few, many], {few.key: record(few), many.key: record(many, "failed")}, no_code)
     assert failed.todo == ()
     assert failed.to_score == (many,)
 
 
 def test_second_evaluations_come_when_everything_is_trained() -> None:
     design = [toy(samples, seed) for samples in (1, 5) for seed in (0, 1)]
-    assert plan(design, {}, None).todo == tuple(design)
+    assert plan(design, {}, no_code).todo == tuple(design)
     mixed = [toy(samples, seed) for seed in (1, 0) for samples in (1, 5)]
-    todo = plan(mixed, {}, None).todo
+    todo = plan(mixed, {}, no_code).todo
     assert [(t.evaluation["evaluate"]["samples"], t.seed) for t in todo] == [
         *((1, 0), (1, 1)),
         *((5, 0), (5, 1)),
@@ -151,7 +156,7 @@ def test_a_scoring_that_fails_leaves_everything_as_it_was(here, scoring) -> None
     assert store.find([good, bad]) == {good.key: before}
     assert "ValueError: 0 samples" in (store.path(good.id) / "log.txt").read_text()
     assert [m.cost for m in store.history(good.id)] == [1.0, 2.0, 3.0, 3.0]
-    known = plan([bad], store.find([bad]), None, trained=store.trained([bad]))
+    known = plan([bad], store.find([bad]), no_code, trained=store.trained([bad]))
     assert known.states[bad.key] == "unscored"
     assert worker.bury(bad, scoring, "the worker died").state == "failed"
     assert store.find([bad]) == {}
@@ -215,7 +220,7 @@ def test_a_scoring_that_diverged_is_no_reason_to_train_again(here) -> None:
     store.start(many).finish(record(many, "diverged"))
     store.start(apart).finish(record(apart, "diverged"))
     trials = (few, many, apart)
-    known = plan(trials, store.find(trials), None, retry=["diverged"])
+    known = plan(trials, store.find(trials), no_code, retry=["diverged"])
     run.clear(known, run.Place(store=here.store))
     assert store.find(trials).keys() == {few.key, many.key}
     assert store.find([few]) == {few.key: before}
@@ -225,7 +230,7 @@ def test_a_scoring_that_diverged_is_no_reason_to_train_again(here) -> None:
 
 
 def test_inline_trains_once_for_two_evaluations(here) -> None:
-    trials = plan([toy(n, seed) for n in (1, 5) for seed in (0, 1)], {}, None).todo
+    trials = plan([toy(n, seed) for n in (1, 5) for seed in (0, 1)], {}, no_code).todo
     records: list[Record] = []
     inline(trials, here, records.append, resources=Resources())
     assert [r.result["score"] for r in records] == [1.0, 2.0, 5.0, 6.0]
@@ -263,7 +268,7 @@ def test_a_live_view_counts_a_trial_once_and_scorings_by_what_they_took(here) ->
     few, many, apart = toy(1), toy(5), toy(5, seed=1)
     store = Folder(here.store)
     execute(few, here)
-    known = plan([many, apart], {}, None, trained=[few.id])
+    known = plan([many, apart], {}, no_code, trained=[few.id])
     watch = live.Watch(plan=known, trials=known.todo, folder=store, slots=1, tables=lambda now: [])
     spent = seconds_spent(store.entries(few.id))["seconds"]
     watch.notice(replace(record(many), result={"cost/updates": 3.0}, seconds=spent + 2.0))
@@ -272,7 +277,7 @@ def test_a_live_view_counts_a_trial_once_and_scorings_by_what_they_took(here) ->
     assert watch.updates_per_second([]) == 0.0  # nothing was trained
 
     attempt = store.start(few)
-    both = plan([few, toy(7), apart], {}, None)
+    both = plan([few, toy(7), apart], {}, no_code)
     watch = live.Watch(plan=both, trials=both.todo, folder=store, slots=2, tables=lambda now: [])
     assert watch.running == [toy(7)]  # `few` is done, under its own evaluation
     attempt.abandon("test")

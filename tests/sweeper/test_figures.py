@@ -79,7 +79,9 @@ def test_scatter_with_everything():
 BAD = {
     "3": "10:6: figures.f must be a mapping, not 3",
     "{}": "10:3: figures.f needs 'kind'",
-    "{kind: curvs}": "10:13: figures.f.kind must be curves or scatter, not 'curvs'",
+    "{kind: curvs}": (
+        "10:13: figures.f.kind must be one of curves, scatter, pareto, importance, not 'curvs'"
+    ),
     "{kind: curves}": "10:3: figures.f needs 'y'\n10:3: figures.f needs 'series'",
     "{kind: curves, y: kl, series: model, over: seed}": (
         "10:3: figures.f does not say what to do with axis 'dataset': "

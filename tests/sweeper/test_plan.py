@@ -9,6 +9,15 @@ from sweeper.record import Record
 from sweeper.trial import TrainerRef, Trial
 
 
+def new_code(trainer):
+    return "new"
+
+
+def no_code(trainer):
+    """Not compared."""
+    return None
+
+
 def trial(seed: int, **labels: str) -> Trial:
     return Trial(
         trainer=TrainerRef(function="a:b"),
@@ -34,6 +43,7 @@ def record(of: Trial, state: str = "done", code: str = "new") -> Record:
         ("running", "running"),
         ("failed", "failed"),
         ("diverged", "diverged"),
+        ("exceeded", "exceeded"),
         ("done", "done"),
     ],
 )
@@ -58,20 +68,20 @@ def test_a_result_in_which_other_code_had_a_part_is_stale() -> None:
 def test_first_seeds_come_before_second_seeds_and_a_shared_trial_comes_once() -> None:
     design = [trial(seed, x=x) for x in ("1", "2") for seed in (0, 1)]
     again = Trial(**{**fields(design[0]), "labels": {"x": "another name", "seed": "0"}})
-    todo = plan([*design, again], {}, None).todo
+    todo = plan([*design, again], {}, no_code).todo
     assert [(t.seed, t.config["x"]) for t in todo] == [(0, "1"), (0, "2"), (1, "1"), (1, "2")]
 
 
 def test_what_ended_is_run_again_only_when_asked() -> None:
     one, two = trial(0), trial(1)
     records = {one.key: record(one, "failed"), two.key: record(two, "diverged")}
-    assert plan([one, two], records, "new").todo == ()
-    assert plan([one, two], records, "new", retry=["failed"]).todo == (one,)
+    assert plan([one, two], records, new_code).todo == ()
+    assert plan([one, two], records, new_code, retry=["failed"]).todo == (one,)
 
 
 def test_counts_name_every_state_and_tell_points_from_trials() -> None:
     one, two = trial(0), trial(1)
-    said = plan([one, two, one], {one.key: record(one)}, "new").as_json()
+    said = plan([one, two, one], {one.key: record(one)}, new_code).as_json()
     assert said["counts"] == {
         "done": 1,
         "stale": 0,
@@ -80,6 +90,7 @@ def test_counts_name_every_state_and_tell_points_from_trials() -> None:
         "missing": 1,
         "failed": 0,
         "diverged": 0,
+        "exceeded": 0,
         "total": 2,
         "points": 3,
         "trainings": 2,

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeper.dispatch import dispatcher
+from sweeper.dispatch import dispatcher, scratch
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.record import Record
 from sweeper.spec import Resources
@@ -235,11 +235,11 @@ def test_what_killed_drivers_left_is_removed_and_what_lives_is_not(ray_tune, tmp
     dead, unknown, elsewhere = (tmp_path / f"sweeper-{name}" for name in "abc")
     for folder in (dead, unknown, elsewhere):
         folder.mkdir()
-    here = ray_tune.this_place()
-    (dead / ray_tune.OWNER).write_text(json.dumps([here, ended.pid, "1"]))
-    (elsewhere / ray_tune.OWNER).write_text(json.dumps(["elsewhere", ended.pid, "1"]))
-    first = ray_tune.private_scratch()
-    second = ray_tune.private_scratch()
+    here = scratch.this_place()
+    (dead / scratch.OWNER).write_text(json.dumps([here, ended.pid, "1"]))
+    (elsewhere / scratch.OWNER).write_text(json.dumps(["elsewhere", ended.pid, "1"]))
+    first = scratch.private_scratch()
+    second = scratch.private_scratch()
     assert set(tmp_path.iterdir()) == {unknown, elsewhere, first, second}
 
 

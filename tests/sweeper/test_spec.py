@@ -234,10 +234,9 @@ BAD = {
     "name: t\ntrainer: a:b\nprofiles: {paper: {}, small: {}}": (
         "s.yaml:3:1: unknown profile 'quick'; one of paper, small"
     ),
-    "name: t\ntrainer: a:b\nprofiles: {quick: {sets: {}, search: {}}}": (
+    "name: t\ntrainer: a:b\nprofiles: {quick: {sets: {}}}": (
         "s.yaml:3:20: unknown key 'sets' in profiles.quick; did you mean 'set'? "
-        "one of axes, budget, resources, set\n"
-        "s.yaml:3:30: 'search' is not supported yet"
+        "one of axes, budget, exclude, include, resources, search, set"
     ),
     "name: t\ntrainer: a:b\naxes: {x: [1]}\nprofiles: {quick: {axes: {y: [2]}}}": (
         "s.yaml:4:27: unknown axis 'y' in profiles.quick; one of x"
@@ -247,10 +246,10 @@ BAD = {
 BAD_AFTER_HEAD = {
     "axis: {}": (
         "s.yaml:4:1: unknown key 'axis'; did you mean 'axes'? one of axes, base, budget, "
-        "claims, data_root, description, figures, import, metrics, name, profiles, reported, "
-        "resources, set, tables, trainer"
+        "claims, data_root, description, exclude, figures, import, include, metrics, name, "
+        "profiles, reported, resources, search, set, tables, trainer"
     ),
-    "exclude: []": "s.yaml:4:1: 'exclude' is not supported yet",
+    "exclude: {}": "s.yaml:4:10: exclude must be a list of conditions, not a mapping",
     # configurations
     "base: [1]": "s.yaml:4:7: configuration keys are expected (key: value), not a list",
     "base: {kl.start: 1, kl: {start: 2}}": (
@@ -289,10 +288,11 @@ BAD_AFTER_HEAD = {
         "s.yaml:4:12: label 'a\\nb' of axis 'x' must be 1 to 200 printable characters"
     ),
     "axes: {x: {A: {note: b, lr: 1}}}": (
-        "s.yaml:4:25: unknown key 'lr' in level 'A'; one of note, override, set"
+        "s.yaml:4:25: unknown key 'lr' in level 'A'; one of note, override, set, trainer"
     ),
     "axes: {x: {values: [1], when: a}}": (
-        "s.yaml:4:12: 'values' is not supported yet\ns.yaml:4:25: 'when' is not supported yet"
+        "s.yaml:4:31: axes.x.when: column 1: unknown axis or configuration key 'a'; one of x; "
+        "text stands in quotes"
     ),
     "axes: {x: {only: [a]}}": (
         "s.yaml:4:8: 'only' selects levels of an axis there is: unknown axis 'x'; there is none"
@@ -662,7 +662,8 @@ def test_imports_of_imports(first):
 BAD_IMPORTS = {
     "{from: first.yaml, take: [axis.model]}": (
         "unknown entry 'axis.model' in take; one of axes, base, budget, claims, data_root, "
-        "figures, metrics, profiles, reported, resources, set, tables, trainer"
+        "exclude, figures, include, metrics, profiles, reported, resources, search, set, tables, "
+        "trainer"
     ),
     "{from: first.yaml, take: [axes.modle]}": (
         "unknown entry of axes 'modle' in sweeps/first.yaml; did you mean 'model'? "

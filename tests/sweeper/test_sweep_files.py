@@ -15,7 +15,7 @@ from sweeper.trial import TrainerRef
 from trainers import config as trainer_config
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
-FILES = sorted(set(SWEEPS.glob("*.yaml")) - {SWEEPS / "paper.yaml"})
+FILES = sorted(set(SWEEPS.glob("*.yaml")) - {SWEEPS / "paper.yaml", SWEEPS / "own_trainer.yaml"})
 PROFILES = ["paper", "quick", "small"]
 POINTS = {"table1": 11 * 2 * 3, "table2": 2 * 2 * 3, "table3": 3 * 2 * 2 * 3}
 POINTS |= {"pooling": 5 * 2 * 3, "dispersion": 5 * 2 * 3, "figure2": 3 * 3, "figure3": 3 * 3}

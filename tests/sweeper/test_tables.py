@@ -110,7 +110,7 @@ def test_one_seed_has_no_spread(one_row):
     assert one_row(81.04)[0].text == "81.0"
 
 
-@pytest.mark.parametrize("state", ["missing", "running", "failed", "diverged"])
+@pytest.mark.parametrize("state", ["missing", "running", "failed", "diverged", "exceeded"])
 def test_without_a_value_the_state_is_printed(one_row, state):
     cell, table = one_row(None, None, states={0: state, 1: state})
     assert (cell.state, cell.text, cell.mean) == (state, state, None)
@@ -118,7 +118,7 @@ def test_without_a_value_the_state_is_printed(one_row, state):
     assert not table.filled
 
 
-@pytest.mark.parametrize("state", ["failed", "diverged"])
+@pytest.mark.parametrize("state", ["failed", "diverged", "exceeded"])
 def test_a_lost_trial_is_left_out_counted_and_named(one_row, state):
     cell, table = one_row(81.0, state, 83.0)
     assert cell.text == "82.0 ± 1.4 (n=2)"

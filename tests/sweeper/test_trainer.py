@@ -48,7 +48,9 @@ def test_a_generator_yields_its_measurements(run):
 
 @pytest.mark.parametrize("name", ["returns_one", "returns_one_with_run"])
 def test_a_plain_function_is_one_measurement_and_knows_the_seed(run, name):
-    assert list(measurements(toy(name), {"lr": 0.25}, run)) == [{"loss": 0.5, "seed": 3.0}]
+    assert list(measurements(toy(name), {"lr": 0.25}, run)) == [
+        {"progress": 1.0, "loss": 0.5, "seed": 3.0}
+    ]
 
 
 def test_a_command_prints_the_same_measurements(run, capfd):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from sweeper import provenance, worker
 from sweeper.errors import EnvironmentFault
 from sweeper.record import Record
+from sweeper.spec.sweep import Limits
 from sweeper.track import lease
 from sweeper.track.folder import Folder, LeaseHeld
 from sweeper.trial import TrainerRef, Trial
@@ -350,3 +352,119 @@ def test_bury_does_not_wait_for_another_process(here):
     theirs = Record(trial_id=trial.id, evaluation_id=trial.evaluation_id, state="failed")
     written = other.finish(theirs)
     assert worker.bury(trial, here, "worker died", waited=True) == written
+
+
+# --- what it takes, and what it may ------------------------------------------------------
+
+
+def test_a_record_tells_the_memory_of_its_own_trial_and_the_gpus_that_it_held(here):
+    little, much, again = (
+        toy("hoards", seed, megabytes=m) for seed, m in ((1, 1), (2, 200), (3, 1))
+    )
+    half = Surroundings(store=here.store, gpus=0.5)
+    before, great, after = (execute(t, half).provenance for t in (little, much, again))
+    assert great["gpus"] == 0.5
+    assert great["peak_memory_bytes"] - before["peak_memory_bytes"] > 150 * 2**20
+    assert great["peak_memory_bytes"] - after["peak_memory_bytes"] > 150 * 2**20
+    assert "peak_gpu_memory_bytes" not in great
+    end = Folder(here.store).entries(much.id)[-1]
+    assert end["peak_memory_bytes"] == great["peak_memory_bytes"]
+    assert end["total"]["peak_memory_bytes"] == great["peak_memory_bytes"]
+    assert end["total"]["gpu_hours"] == pytest.approx(end["seconds"] * 0.5 / 3600)
+
+
+def test_the_memory_of_a_command_is_that_of_its_processes(here):
+    inner = "import time; held = b'x' * (200 * 2**20); time.sleep(0.5); print('{\"loss\": 1}')"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    commands = [("python", "-c", code) for code in ("print('{\"loss\": 1}')", inner, outer)]
+    trials = [Trial(trainer=TrainerRef(command=c), config={}, seed=1) for c in commands]
+    records = [execute(trial, here) for trial in trials]
+    assert [record.error for record in records] == [None] * 3
+    little, much, below = (r.provenance.get("peak_memory_bytes", 0) for r in records)
+    assert little < 100 * 2**20 < 200 * 2**20 < much < below < 300 * 2**20
+
+
+def test_an_interrupted_attempt_tells_its_memory_too(here):
+    trial = toy("waits")
+    counted = []
+    execute(trial, here, on_measure=lambda *_: counted.append(1), stopped=lambda: bool(counted))
+    end = Folder(here.store).entries(trial.id)[-1]
+    assert end["state"] == "interrupted"
+    assert end["peak_memory_bytes"] > 2**20
+
+
+def test_memory_of_a_gpu_is_asked_of_a_torch_that_uses_one(here, monkeypatch):
+    most = {0: 7, 1: 5}
+
+    class Cuda:
+        is_initialized = staticmethod(lambda: True)
+        device_count = staticmethod(lambda: 2)
+        max_memory_allocated = staticmethod(most.__getitem__)
+        reset_peak_memory_stats = staticmethod(lambda device: most.update({device: 2}))
+        is_available = staticmethod(lambda: True)
+
+    class Torch:
+        cuda = Cuda
+        manual_seed = set_grad_enabled = staticmethod(lambda value: None)
+
+    monkeypatch.setitem(sys.modules, "torch", Torch)
+    record = execute(toy("countdown", steps=1), here)
+    assert record.provenance["peak_gpu_memory_bytes"] == 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [
+        (Limits(updates=3), "over its budget: 4 of 3 updates"),
+        (Limits(wall=0.03), r"over its budget: 0\.0[3-9]\d* of 0\.03 s of wall time"),
+        (Limits(gpu_hours=2e-5), r"over its budget: \S+e-05 of 2e-05 GPU-hours"),
+    ],
+)
+def test_a_trial_over_its_budget_is_ended_and_keeps_what_it_measured(here, limits, error):
+    trial = toy("paced", steps=50, pause=0.02)
+    record = execute(trial, Surroundings(store=here.store, gpus=2, limits=limits))
+    assert record.state == "exceeded"
+    assert re.fullmatch(error, record.error)
+    at = record.result["cost/updates"]
+    assert record.result == {"cost/updates": at, "loss": 1 / at}
+    assert Folder(here.store).history(trial.id)[-1].cost == at < 50
+    assert Folder(here.store).find([trial]) == {trial.key: record}
+    again = execute(trial, here)  # as --retry exceeded does, under another budget
+    assert (again.state, again.attempt, again.result["cost/updates"]) == ("done", 2, 50)
+    measured = [e["cost"] for e in Folder(here.store).entries(trial.id) if e["kind"] == "measure"]
+    assert measured == [*range(1, 51), 50]  # nothing twice: it continued
+
+
+def test_a_budget_that_is_met_and_one_that_is_paid_are_not_exceeded(here):
+    met = Surroundings(store=here.store, limits=Limits(updates=3))
+    assert execute(toy("countdown", steps=3), met).state == "done"
+    paid = Surroundings(store=here.store, limits=Limits(wall=1e-9))
+    assert execute(toy("returns_one", lr=1.0), paid).state == "done"
+    assert execute(toy("countdown", steps=1), paid).state == "exceeded"
+
+
+def test_scoring_what_is_trained_is_under_no_budget(here):
+    few, many = (
+        Trial(
+            trainer=TrainerRef(function="toy_trainers:keeps"),
+            config={},
+            evaluation={"evaluate": {"samples": samples}},
+            seed=1,
+        )
+        for samples in (1, 5)
+    )
+    execute(few, here)
+    record = execute(many, Surroundings(store=here.store, limits=Limits(updates=1, wall=1e-9)))
+    assert (record.state, record.result["score"]) == ("done", 6)
+
+
+def test_a_probe_stops_at_what_tells_the_cost_and_the_next_attempt_continues(here):
+    probe = Surroundings(store=here.store, probe=True)
+    for trial, told in ((toy("paced", steps=4), 0.25), (toy("countdown", steps=4), None)):
+        assert execute(trial, probe) is None
+        totals = Folder(here.store).totals(trial.id)
+        assert (totals["updates"], totals.get("progress")) == (1, told)
+        assert (totals["measurements"], totals["done"]) == (1, False)
+        assert execute(trial, here).attempt == 2
+    whole = toy("returns_one", lr=1.0)
+    assert execute(whole, probe).state == "done"  # there is no piece of it

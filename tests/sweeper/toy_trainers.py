@@ -23,6 +23,27 @@ def countdown(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, floa
         (run.folder / "closed").touch()
 
 
+def paced(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
+    """`steps` updates, each with the share of training that is done by then; continues from
+    its checkpoint. Its result comes after all of them, at no cost."""
+    checkpoint = run.folder / "checkpoints" / "update"
+    checkpoint.parent.mkdir(exist_ok=True)
+    done = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    for update in range(done + 1, config["steps"] + 1):
+        time.sleep(config.get("pause", 0.0))
+        checkpoint.write_text(str(update))
+        yield {"cost/updates": update, "loss": 1 / update, "progress": update / config["steps"]}
+    yield {"cost/updates": config["steps"], "loss": 0.5, "progress": 1.0}
+
+
+def hoards(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
+    """Holds so many `megabytes`, and lets them go before it says something."""
+    held = b"x" * (config["megabytes"] * 2**20)
+    size = len(held)
+    del held
+    yield {"cost/updates": 1, "size": size}
+
+
 def draw(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
     """Draws from the global generator, which the worker seeds."""
     yield {

@@ -1,0 +1,770 @@
+"""The `search:` of a sweep file in; a SearchSpec out, each key, metric and axis in it checked.
+
+for_each: [dataset]                                      a study for each level
+objectives: [{metric: valid/nll_iw, goal: min}, {metric: cost/updates, goal: min}]
+constraints: ["valid/kl >= 0.5"]
+space:
+  kl.schedule: {choice: [linear, constant]}
+  kl.start: {float: [0.0, 0.5], step: 0.1, when: "kl.schedule == 'linear'"}
+  optim.epochs: {int: [4, 64], log: true}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from sweeper.errors import quoted, unknown
+from sweeper.spec.conditions import at, compiled, condition, is_number, read_names, same
+from sweeper.spec.designs import Design
+from sweeper.spec.expressions import (
+    ORDERED,
+    Binary,
+    Expression,
+    Name,
+    Unary,
+    Value,
+    value_written,
+    walk,
+    written,
+)
+from sweeper.spec.layers import Layer, nodes, over
+from sweeper.spec.loader import Node
+from sweeper.spec.problems import Problems
+from sweeper.spec.search_types import (
+    Choice,
+    Objective,
+    Parameter,
+    Promote,
+    Prune,
+    Sampler,
+    Scalar,
+    SearchSpec,
+    Span,
+)
+from sweeper.spec.section import GOALS, RESULT_KEY, Form, Section, is_whole, label_of
+from sweeper.spec.settings import check_sections, fault_in_key, line_of
+from sweeper.spec.sweep import Axis, Condition, Level, Metric, Setting, Settings
+
+SEARCH = (
+    "for_each",
+    "storage",
+    "sampler",
+    "trials",
+    "parallel",
+    "objectives",
+    "constraints",
+    "space",
+    "enqueue",
+    "prune",
+    "promote",
+)
+OBJECTIVE = ("metric", "goal")
+KINDS = ("choice", "float", "int")
+PARAMETER = (*KINDS, "log", "step", "when")
+PRUNE = ("rule", "metric", "by", "goal", "grace", "factor")
+RULES = ("successive_halving",)
+PROMOTE = ("front", "top", "seeds", "score_on")
+SPLITS = ("test", "valid")
+# Those of Optuna's samplers whose arguments can be written in a file.
+SAMPLERS = (
+    "BruteForceSampler",
+    "CmaEsSampler",
+    "GPSampler",
+    "NSGAIIISampler",
+    "NSGAIISampler",
+    "QMCSampler",
+    "RandomSampler",
+    "TPESampler",
+)
+
+TEST = "test/"  # how the keys of what is measured on the test split begin
+UPDATES = "cost/updates"
+
+MAX_SPACE = 200  # keys
+MAX_ITEMS = 1000  # of a list: choices, points, objectives, seeds
+
+ARGUMENT = Form(r"[A-Za-z_]\w*", "an argument's name, such as seed")
+PART = Form(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "package.module:thing")
+ENVIRONMENT = Form(r"env:[A-Za-z_][A-Za-z0-9_]*", "env:NAME")
+SQLITE = Form(r"sqlite:///(?!:memory:)[^?#\s]+", "sqlite:///path")
+POSTGRESQL = "postgresql+psycopg2"
+STORAGES = f"{SQLITE.words}, {POSTGRESQL}://user@host/database, or env:NAME of a variable with one"
+SHARE = Form(r"([0-9]+(?:\.[0-9]+)?)%", "a share such as 20%")
+
+
+def searched(
+    below: Sequence[Layer],
+    variants: Mapping[str, list[Layer]],
+    profile: str,
+    design: Design,
+    given: Settings,
+    metrics: Mapping[str, Metric],
+    problems: Problems,
+) -> SearchSpec | None:
+    """The search under one profile. What other profiles say of it is read, too."""
+    axes = {axis.name: axis for axis in design.axes}
+    found: SearchSpec | None = None
+    for name, some in (variants or {profile: []}).items():
+        node = joined(nodes(below, "search"), nodes(some, "search"))
+        read = search(node, axes, metrics, problems) if node else None
+        found = read if name == profile else found
+    if found:
+        check_searched(found, design, given, problems)
+    return found
+
+
+def joined(below: Sequence[Node], above: Sequence[Node]) -> Node | None:
+    """What the files say of a search and what a profile does (`above`), key by key; an entry of
+    the space, and a sampler, that is named again is replaced whole. Its place is that in the
+    file."""
+    result: Node | None = None
+    for node in (*below, *above):
+        result = over_search(result, node) if result else node
+    if result and below:
+        result = Node(value=result.value, mark=below[-1].mark, key=below[-1].key)
+    return result
+
+
+def over_search(low: Node, high: Node) -> Node:
+    both = over(low, high)
+    if both is high:
+        return high
+    entries = dict(both.value)
+    parts = {key: (low.value.get(key), high.value.get(key)) for key in ("space", "sampler")}
+    before, after = parts["space"]
+    if before and after and before.is_mapping and after.is_mapping:
+        entries["space"] = Node(
+            value={**before.value, **after.value}, mark=before.mark, key=before.key
+        )
+    before, after = parts["sampler"]
+    if after and after.is_mapping and "name" in after.value:
+        entries["sampler"] = after
+    return Node(value=entries, mark=both.mark, key=both.key)
+
+
+def search(
+    node: Node, axes: Mapping[str, Axis], metrics: Mapping[str, Metric], problems: Problems
+) -> SearchSpec:
+    section = Section(node, "search", problems, SEARCH)
+    section.required("trials", "objectives", "space")
+    objectives = goals(section, metrics)
+    space = parameters(section)
+    return SearchSpec(
+        for_each=for_each(section, axes),
+        storage=storage(section),
+        sampler=sampler(section),
+        trials=section.whole("trials", 1),
+        parallel=section.whole("parallel", 1),
+        objectives=objectives,
+        constraints=constraints(section, metrics),
+        space=space,
+        enqueue=enqueued(section, space),
+        prune=prune(section, objectives, metrics),
+        promote=promote(section, axes),
+        mark=node.place,
+    )
+
+
+def study_axes(search: SearchSpec, axes: Mapping[str, Axis]) -> dict[str, Axis]:
+    """The axes on which what a search promoted lies: those of its studies, and the seeds."""
+    found = {name: axes[name] for name in search.for_each if name in axes}
+    if search.promote:
+        levels = (
+            Level(label=str(seed), set={"seed": Setting(value=seed)})
+            for seed in search.promote.seeds
+        )
+        found["seed"] = Axis(name="seed", levels=tuple(levels), plain=True)
+    return found
+
+
+def check_searched(search: SearchSpec, design: Design, given: Settings, problems: Problems) -> None:
+    """A key that is searched is written by nothing that stands over the search."""
+    searched = {key: Setting(value=None, mark=it.mark) for key, it in search.space.items()}
+    levels = [
+        (axis.name, level.set) for axis in design.axes for level in (*axis.levels, *axis.added)
+    ]
+    check_sections([design.base, *(some for _, some in levels), searched, given], problems)
+    for axis, written_ in levels:
+        for key in searched.keys() & written_.keys():
+            problems.refuse(
+                written_[key].mark,
+                f"axis {axis!r} writes {key!r}, which is searched "
+                f"({line_of(searched[key].mark)}): one or the other",
+                key,
+            )
+    for key in searched.keys() & given.keys():
+        problems.refuse(None, f"--set {key}: it is searched; set a key that is not", key)
+    for point in design.include:
+        problems.refuse(
+            point.mark, "a search has a study for each point of the cross: no 'include'", "include"
+        )
+
+
+# ---- metrics
+
+
+def metric_of(section: Section, metrics: Mapping[str, Metric], *, tested: bool = False) -> str:
+    """The name of a metric under `metric`, or a result key, which has a / in it."""
+    return key_of(section, "metric", metrics, tested=tested) or ""
+
+
+def key_of(
+    section: Section, key: str, metrics: Mapping[str, Metric], *, tested: bool = True
+) -> str | None:
+    """`tested`: whether what is measured on the test split may stand here."""
+    node = section.entries.get(key)
+    if node is None:
+        return None
+    if not isinstance(node.value, str) or not node.value:
+        section.wrong(key, "the name of a metric or a result key")
+        return None
+    if fault := fault_in_metric(node.value, metrics, tested=tested):
+        section.refuse(node.mark, f"{section.called(key)}: {fault}", key)
+        return None
+    return node.value
+
+
+def fault_in_metric(name: str, metrics: Mapping[str, Metric], *, tested: bool) -> str | None:
+    if name not in metrics and not ("/" in name and RESULT_KEY.fits(name)):
+        return unknown("metric or result key", name, metrics)
+    metric = metrics.get(name)
+    sources = [metric.source, metric.fallback or ""] if metric else [name]
+    if not tested and (found := [source for source in sources if source.startswith(TEST)]):
+        is_of = f"{name!r} is" if found[0] == name else f"{name!r} is {found[0]!r},"
+        instead = f"valid/{found[0].removeprefix(TEST)}"
+        return (
+            f"{is_of} of the test split, which is scored once, after promotion; "
+            f"search by one of the validation split, such as {instead}"
+        )
+    return None
+
+
+def goals(section: Section, metrics: Mapping[str, Metric]) -> tuple[Objective, ...]:
+    found: list[Objective] = []
+    for inner in sections(section, "objectives", OBJECTIVE):
+        inner.required(*OBJECTIVE)
+        metric = metric_of(inner, metrics)
+        if metric and metric in [objective.metric for objective in found]:
+            inner.refuse(inner.entries["metric"].mark, f"{metric!r} is an objective twice")
+        found.append(Objective(metric=metric, goal=inner.choice("goal", GOALS, "min")))
+    return tuple(found)
+
+
+def sections(section: Section, key: str, known: tuple[str, ...]) -> Iterator[Section]:
+    """The mappings in a list that holds some."""
+    for item in items(section, key, "a list of mappings"):
+        yield Section(item, section.called(key), section.problems, known)
+
+
+def items(section: Section, key: str, what: str) -> tuple[Node, ...]:
+    """Those of a list that is not empty."""
+    if (node := section.entries.get(key)) is None:
+        return ()
+    if not node.is_list:
+        section.wrong(key, what)
+        return ()
+    if not node.value:
+        section.refuse(node.mark, f"{section.called(key)} is empty; {what} is expected", key)
+    return node.value if few(section, key) else ()
+
+
+def few(section: Section, key: str, most: int = MAX_ITEMS) -> bool:
+    """Whether a list or a mapping is not longer than anyone means it to be."""
+    node = section.entries[key]
+    if len(node.value) > most:
+        said = f"{section.called(key)} has {len(node.value):,} entries; at most {most:,}"
+        section.refuse(node.mark, said, key)
+    return len(node.value) <= most
+
+
+def constraints(section: Section, metrics: Mapping[str, Metric]) -> tuple[Condition, ...]:
+    """Comparisons of metrics with numbers and with each other, joined by and, or, not."""
+
+    def faults(leaf: Binary) -> Iterator[str]:
+        names = [node for node in walk(leaf) if isinstance(node, Name)]
+        for name in names:
+            if fault := fault_in_metric(name.name, metrics, tested=False):
+                yield at(name, fault)
+        for value in (node for node in walk(leaf) if isinstance(node, Value)):
+            if type(value.value) not in (int, float):
+                said = value_written(value.value)
+                yield at(value, f"a metric is compared with numbers, not with {said}")
+        if not names:
+            yield at(leaf, f"no metric in {quoted(written(leaf))}: it says nothing of a trial")
+
+    if (node := section.entries.get("constraints")) is None:
+        return ()
+    if not node.is_list:
+        section.wrong("constraints", "a list of conditions, such as 'valid/kl >= 0.5'")
+        return ()
+    if not few(section, "constraints"):
+        return ()
+    found = []
+    for item in node.value:
+        if read := condition_of(item, "search.constraints", faults, section.problems):
+            found.append(read)
+    return tuple(found)
+
+
+def condition_of(
+    node: Node, called: str, faults: Callable[[Binary], Iterator[str]], problems: Problems
+) -> Condition | None:
+    """The condition that a text says; `faults` finds what is wrong with one comparison."""
+    read = condition(node, called, problems)
+    wrong = (
+        [fault for leaf in leaves(read.test) for fault in faults_of(leaf, faults)] if read else []
+    )
+    for fault in wrong:
+        problems.refuse(node.mark, f"{called}: {fault}")
+    return None if wrong else read
+
+
+def leaves(node: Expression) -> Iterator[Expression]:
+    """What `and`, `or` and `not` join."""
+    match node:
+        case Binary(op="and" | "or"):
+            yield from leaves(node.left)
+            yield from leaves(node.right)
+        case Unary(op="not"):
+            yield from leaves(node.operand)
+        case _:
+            yield node
+
+
+def faults_of(leaf: Expression, faults: Callable[[Binary], Iterator[str]]) -> Iterator[str]:
+    if isinstance(leaf, Binary):
+        if any(isinstance(side, Binary | Unary) for side in (leaf.left, leaf.right)):
+            yield at(leaf, "a comparison cannot be compared; join it by and, or, not")
+        else:
+            yield from faults(leaf)
+    else:
+        yield at(leaf, f"{quoted(written(leaf))} compares nothing; write a == b, or a > 0.5")
+
+
+# ---- the space
+
+
+def parameters(section: Section) -> dict[str, Parameter]:
+    found: dict[str, Parameter] = {}
+    entries = section.each("space")
+    if "space" in section and section.entries["space"].is_mapping and not entries:
+        section.refuse(section.entries["space"].mark, "search.space: there is no key in it")
+    if entries and not few(section, "space", MAX_SPACE):
+        return {}
+    for key, node in entries.items():
+        if wrong := fault_in_key(key):
+            section.refuse(node.place, f"key {quoted(key)} {wrong}")
+        elif key == "seed":
+            section.refuse(
+                node.place, "a seed is not searched: promote.seeds says which the best have", key
+            )
+        elif parameter := parameter_of(key, node, section.problems):
+            found[key] = parameter
+    return with_conditions(found, entries, section)
+
+
+def parameter_of(key: str, node: Node, problems: Problems) -> Parameter | None:
+    section = Section(node, f"search.space.{key}", problems, PARAMETER)
+    if not section.node.is_mapping:
+        return None
+    kinds = [kind for kind in KINDS if kind in section]
+    if len(kinds) != 1:
+        section.refuse(node.place, f"{section.name} needs one of {', '.join(KINDS)}", key)
+        return None
+    return choice(key, section) if kinds[0] == "choice" else span(key, section, kinds[0])
+
+
+def choice(key: str, section: Section) -> Choice | None:
+    for other in ("log", "step"):
+        if other in section:
+            section.refuse(
+                section.entries[other].place, f"{section.called(other)}: a choice has no {other!r}"
+            )
+    options: list[Scalar] = []
+    for item in items(section, "choice", "a list of values"):
+        if item.is_list or item.is_mapping:
+            section.refuse(item.mark, f"{section.name}: a choice is text or a number: {item.kind}")
+        elif any(same(option, item.value) for option in options):
+            section.refuse(item.mark, f"{section.name}: {label_of(item)} is a choice twice")
+        else:
+            options.append(item.value)
+    if not options:
+        return None
+    return Choice(key=key, options=tuple(options), mark=section.node.place)
+
+
+def span(key: str, section: Section, kind: str) -> Span | None:
+    whole, node = kind == "int", section.entries[kind]
+    expected = "[low, high], two whole numbers" if whole else "[low, high], two numbers"
+    if not node.is_list or len(node.value) != 2:
+        section.wrong(kind, expected)
+        return None
+    low, high = (item.value for item in node.value)
+    log = section.truth("log")
+    for item in node.value:
+        if not numeric(item.value, whole):
+            section.refuse(
+                item.mark, f"{section.called(kind)} must be {expected}, not {item.kind}", kind
+            )
+            return None
+    if not low < high:
+        section.refuse(node.mark, f"{section.called(kind)}: {low} is not below {high}", kind)
+        return None
+    if log and low <= 0:
+        section.refuse(
+            node.mark, f"{section.called(kind)}: with 'log' it starts above 0, not at {low}", kind
+        )
+    return Span(
+        key=key,
+        low=low,
+        high=high,
+        whole=whole,
+        log=log,
+        step=step(section, low, high, whole=whole, log=log),
+        mark=section.node.place,
+    )
+
+
+def step(
+    section: Section, low: float, high: float, *, whole: bool, log: bool
+) -> int | float | None:
+    node = section.entries.get("step")
+    if node is None:
+        return None
+    size = node.value
+    if not numeric(size, whole) or size <= 0:
+        section.wrong("step", f"a {'whole ' if whole else ''}number above 0")
+        return None
+    if log:
+        section.refuse(node.place, f"{section.name}: either 'log' or 'step'", "step")
+    if (exact(high) - exact(low)) % exact(size):
+        section.refuse(
+            node.mark, f"{section.called('step')}: {low} to {high} is no multiple of {size}", "step"
+        )
+    return size
+
+
+def exact(number: float) -> Fraction:
+    """The number as it is written: 0.3 is three steps of 0.1."""
+    return Fraction(str(number))
+
+
+def numeric(value: Any, whole: bool) -> bool:
+    return is_number(value) and (isinstance(value, int) or not whole)
+
+
+def fault_in_value(parameter: Parameter, value: Any) -> str | None:
+    """Why a parameter cannot have a value; None if it can."""
+    key, said = parameter.key, shown(value)
+    if isinstance(parameter, Choice):
+        if any(same(option, value) for option in parameter.options):
+            return None
+        if isinstance(value, str):
+            return unknown(f"choice of {key}", value, map(shown_bare, parameter.options))
+        return f"{said} is no choice of {key}; one of {', '.join(map(shown, parameter.options))}"
+    if not numeric(value, parameter.whole):
+        return f"{key} is a {'whole ' if parameter.whole else ''}number, not {said}"
+    if not parameter.low <= value <= parameter.high:
+        return f"{key} goes from {parameter.low} to {parameter.high}, not to {said}"
+    if parameter.step and (exact(value) - exact(parameter.low)) % exact(parameter.step):
+        return f"{key} goes in steps of {parameter.step} from {parameter.low}, not to {said}"
+    return None
+
+
+def shown(value: Any) -> str:
+    return value_written(value) if isinstance(value, Scalar) else "a list or a mapping"
+
+
+def shown_bare(value: Scalar) -> str:
+    return value if isinstance(value, str) else value_written(value)
+
+
+# ---- conditions within the space
+
+
+def with_conditions(
+    found: Mapping[str, Parameter], entries: Mapping[str, Node], section: Section
+) -> dict[str, Parameter]:
+    """The parameters with their `when`, which reads others and leads back to none."""
+    conditions: dict[str, Condition] = {}
+    for key in found:
+        if (node := entries[key].value.get("when")) is None:
+            continue
+
+        def faults(leaf: Binary, key: str = key) -> Iterator[str]:
+            return faults_in_when(leaf, key, entries, found)
+
+        name = f"search.space.{key}.when"
+        if read := condition_of(node, name, faults, section.problems):
+            conditions[key] = read
+    for circle in circles({key: read_names(when.test) for key, when in conditions.items()}):
+        place = entries[circle[0]].value["when"].place
+        said = " -> ".join((*circle, circle[0]))
+        section.refuse(place, f"search.space: {said} is a circle of 'when'", circle[0])
+    return {key: replace(it, when=conditions.get(key)) for key, it in found.items()}
+
+
+def faults_in_when(
+    leaf: Binary, own: str, entries: Mapping[str, Node], found: Mapping[str, Parameter]
+) -> Iterator[str]:
+    """One comparison: a key of the space with a value that it can have."""
+    names = [node for node in walk(leaf) if isinstance(node, Name)]
+    values = [node for node in walk(leaf) if isinstance(node, Value)]
+    if len(names) != 1:
+        yield at(
+            leaf, f"{quoted(written(leaf))}: a key of the space is compared with a value in quotes"
+        )
+        return
+    key = names[0].name
+    if key == own:
+        yield at(names[0], f"{key!r} cannot depend on itself")
+    elif key not in entries:
+        yield at(names[0], unknown("key", key, entries, " in search.space"))
+    elif key in found:  # else what is wrong with it is said there
+        parameter = found[key]
+        ordered = leaf.op in ORDERED
+        numbers = isinstance(parameter, Span) or all(map(is_number, parameter.options))
+        if ordered and not numbers:
+            yield at(leaf, f"{key} is no number; compare it with == or in")
+            return
+        for value in values:
+            if ordered and not is_number(value.value):
+                yield at(value, f"{key} is a number, not {value_written(value.value)}")
+            elif not ordered and (fault := fault_in_value(parameter, value.value)):
+                yield at(value, fault)
+
+
+def circles(reads: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
+    """The ways around from a key to itself, each once, from the key that stands first."""
+    found: list[tuple[str, ...]] = []
+    done: set[str] = set()
+
+    def follow(key: str, path: tuple[str, ...]) -> None:
+        if key in path:
+            found.append(path[path.index(key) :])
+        elif key not in done:
+            for other in sorted(reads.get(key, ())):
+                follow(other, (*path, key))
+            done.add(key)
+
+    for key in reads:
+        follow(key, ())
+    return found
+
+
+# ---- points that are tried first
+
+
+def enqueued(section: Section, space: Mapping[str, Parameter]) -> tuple[dict[str, Scalar], ...]:
+    if (node := section.entries.get("enqueue")) is None:
+        return ()
+    if not node.is_list:
+        section.wrong("enqueue", "a list of points, such as [{kl.start: 0.1}]")
+        return ()
+    if not few(section, "enqueue"):
+        return ()
+    found = []
+    for item in node.value:
+        point = Section(item, "search.enqueue", section.problems, tuple(space))
+        values = {
+            key: child.value
+            for key, child in point.entries.items()
+            if not refused(point, key, fault_in_value(space[key], child.value))
+        }
+        for key in values:
+            refused(point, key, fault_in_point(space[key], values, point))
+        if not values and not item.value:
+            point.refuse(item.mark, "search.enqueue: a point says nothing; give a key a value")
+        found.append(values)
+    return tuple(found)
+
+
+def refused(point: Section, key: str, fault: str | None) -> bool:
+    if fault:
+        point.refuse(point.entries[key].mark, f"{point.name}: {fault}", key)
+    return fault is not None
+
+
+def fault_in_point(
+    parameter: Parameter, values: Mapping[str, Scalar], point: Section
+) -> str | None:
+    """A point says only keys that its other keys leave alive."""
+    if parameter.when is None:
+        return None
+    need = str(parameter.when)
+    for key in sorted(read_names(parameter.when.test)):
+        if key not in point.entries:
+            return f"{parameter.key} is there when {need}; the point does not say {key}"
+        if key not in values:
+            return None  # What is wrong with that one is said.
+    if not compiled(parameter.when.test)(values.get):
+        return f"{parameter.key} is there only when {need}"
+    return None
+
+
+# ---- studies, storage and sampler
+
+
+def for_each(section: Section, axes: Mapping[str, Axis]) -> tuple[str, ...]:
+    found = section.names("for_each", "axis", axes)
+    node = section.entries.get("for_each")
+    said = node.value if node and node.is_list else [node] if node else []
+    if len(found) == len(said):  # else something is misspelt, and not also forgotten
+        for axis in axes:
+            if axis not in found:
+                section.refuse(
+                    section.node.place,
+                    f"search does not say what to do with axis {axis!r}: put it in for_each, "
+                    "for a study at each of its levels, or do not take it",
+                    axis,
+                )
+    return found
+
+
+def storage(section: Section) -> str | None:
+    """An URL is not said again in messages: there may be a password in it."""
+    node = section.entries.get("storage")
+    if node is None:
+        return None
+    text = node.value
+    if not isinstance(text, str) or not is_storage(text):
+        hint = f"search.storage must be {STORAGES}"
+        if isinstance(text, str) and has_password(text):
+            hint = "search.storage has a password in it; write env:NAME, and the URL in that "
+            hint += "variable"
+        section.refuse(node.mark, hint, "storage")
+        return None
+    return text
+
+
+def is_storage(text: str) -> bool:
+    if ENVIRONMENT.fits(text) or SQLITE.fits(text):
+        return True
+    try:
+        url = urlsplit(text)
+        named = url.hostname and url.path.strip("/") and (url.port is None or url.port > 0)
+    except ValueError:  # an address or a port that is none
+        return False
+    return url.scheme == POSTGRESQL and bool(named) and not has_password(text)
+
+
+def has_password(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return bool(url.password) or "password" in parse_qs(url.query)
+    except ValueError:
+        return "@" in text
+
+
+def sampler(section: Section) -> Sampler:
+    node = section.entries.get("sampler")
+    if node is None:
+        return Sampler()
+    if not node.is_mapping:
+        section.wrong("sampler", "{name, and its arguments}")
+        return Sampler()
+    name, arguments = Sampler().name, {}
+    for key, child in node.value.items():
+        if key == "name":
+            if child.text not in SAMPLERS and not PART.fits(child.value):
+                said = unknown("sampler", label_of(child), SAMPLERS)
+                section.refuse(child.mark, f"{said}, or {PART.words}", key)
+            else:
+                name = child.text
+        elif not ARGUMENT.fits(key):
+            section.refuse(child.place, f"search.sampler: {quoted(key)} is no {ARGUMENT.words}")
+        elif child.is_list or child.is_mapping:
+            section.refuse(
+                child.mark, f"search.sampler.{key} must be text, a number or a truth", key
+            )
+        else:
+            arguments[key] = child.value
+    return Sampler(name=name, arguments=arguments)
+
+
+# ---- what ends early, and what goes on
+
+
+def prune(
+    section: Section, objectives: Sequence[Objective], metrics: Mapping[str, Metric]
+) -> Prune | None:
+    if "prune" not in section:
+        return None
+    inner = Section(section.entries["prune"], "search.prune", section.problems, PRUNE)
+    inner.required("rule", "metric", "grace", "factor")
+    metric = metric_of(inner, metrics)
+    known = {objective.metric: objective.goal for objective in objectives}
+    goal = known.get(metric) or (metrics[metric].goal if metric in metrics else None)
+    return Prune(
+        rule=inner.choice("rule", RULES, RULES[0]),
+        metric=metric,
+        by=key_of(inner, "by", metrics, tested=False) or UPDATES,
+        goal=inner.choice("goal", GOALS, goal or "min"),
+        grace=share(inner, "grace"),
+        factor=inner.whole("factor", 2, least=2),
+    )
+
+
+def share(section: Section, key: str) -> float:
+    """ "20%" -> 0.2"""
+    node = section.entries.get(key)
+    if node is None:
+        return 1.0
+    found = re.fullmatch(SHARE.pattern, node.text) if isinstance(node.value, str) else None
+    if not found or not 0 < float(found[1]) < 100:
+        section.wrong(key, f"{SHARE.words}, above 0% and below 100%")
+        return 1.0
+    return float(Fraction(found[1]) / 100)
+
+
+def promote(section: Section, axes: Mapping[str, Axis]) -> Promote | None:
+    if "promote" not in section:
+        return None
+    inner = Section(section.entries["promote"], "search.promote", section.problems, PROMOTE)
+    inner.required("seeds")
+    front, top = inner.truth("front", True), inner.whole("top")
+    if not front and "top" not in inner:
+        inner.refuse(
+            inner.node.place,
+            "search.promote says of no trial that it goes on: front: true, or top",
+        )
+    if seeded := seeded_by(axes):
+        inner.refuse(
+            inner.node.place,
+            f"promote.seeds and axis {seeded!r} both say which seeds there are: one or the other",
+            "seeds",
+        )
+    return Promote(
+        front=front,
+        top=top,
+        seeds=seeds(inner),
+        score_on=inner.choice("score_on", SPLITS, "test"),
+    )
+
+
+def seeds(section: Section) -> tuple[int, ...]:
+    found: dict[int, None] = {}
+    for item in items(section, "seeds", "a list of whole numbers"):
+        if not is_whole(item.value, 0):
+            section.refuse(
+                item.mark,
+                f"{section.called('seeds')}: a seed is a whole number, 0 or more, not {item.kind}",
+            )
+        elif item.value in found:
+            section.refuse(item.mark, f"{section.called('seeds')}: seed {item.value} is here twice")
+        else:
+            found[item.value] = None
+    return tuple(found)
+
+
+def seeded_by(axes: Mapping[str, Axis]) -> str | None:
+    """The axis that writes the seed, if one does."""
+    for name, axis in axes.items():
+        if any("seed" in level.set for level in (*axis.levels, *axis.added)):
+            return name
+    return None

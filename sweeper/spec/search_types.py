@@ -1,0 +1,147 @@
+"""The types of a sweep file's `search:`: which configurations a search may try, how it chooses
+among them, and what becomes of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from sweeper.errors import Mark
+
+if TYPE_CHECKING:
+    from sweeper.spec.sweep import Condition  # which names these types, too
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A configuration key that takes one of `options` where `when` holds (over other keys of the
+    space, one that is not there being null; None: everywhere), and is not set elsewhere."""
+
+    key: str
+    options: tuple[Scalar, ...]
+    when: Condition | None = None
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A configuration key that takes a number from `low` to `high`, both included: `whole`,
+    uniform in its logarithm (`log`), or a multiple of `step` above `low`. `when` as above."""
+
+    key: str
+    low: float
+    high: float
+    whole: bool = False
+    log: bool = False
+    step: float | None = None
+    when: Condition | None = None
+    mark: Mark | None = None
+
+
+Parameter = Choice | Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """How the next point is chosen: one of Optuna's samplers, or "package.module:thing", and
+    the arguments it is made with."""
+
+    name: str = "TPESampler"
+    arguments: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """`metric` is the name of a metric of the file or a result key, as it was written; so
+    wherever a search says `metric`."""
+
+    metric: str
+    goal: Literal["min", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Trials that are behind by `metric` end early. Rungs are counted in `by`: the first at
+    the share `grace` of what a whole trial takes, each further one at `factor` times the one
+    before; the best 1 / `factor` of those that reach a rung go on."""
+
+    rule: Literal["successive_halving"]
+    metric: str
+    grace: float
+    factor: int
+    by: str = "cost/updates"
+    goal: Literal["min", "max"] = "min"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote:
+    """What is trained again under each of `seeds` and scored on the split `score_on`: the
+    feasible trials (with `front`, those that no other beats in every objective), at most `top`
+    of them, by the first objective."""
+
+    seeds: tuple[int, ...]
+    front: bool = True
+    top: int | None = None
+    score_on: Literal["test", "valid"] = "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpec:
+    """One study of `trials` trials for each point of the axes `for_each` (every axis that the
+    file has), `parallel` trials at a time. `storage` is an URL, or env:NAME of one, and None for
+    a database in the store; a path in it is relative to where the sweep is run. A trial that does
+    not satisfy the `constraints` is worth nothing. `enqueue` are points that are tried first (key
+    -> value; what one leaves out is chosen). `mark` is the place of `search:`."""
+
+    trials: int
+    objectives: tuple[Objective, ...]
+    space: Mapping[str, Parameter]
+    for_each: tuple[str, ...] = ()
+    storage: str | None = None
+    sampler: Sampler = Sampler()
+    parallel: int = 1
+    constraints: tuple[Condition, ...] = ()
+    enqueue: tuple[Mapping[str, Scalar], ...] = ()
+    prune: Prune | None = None
+    promote: Promote | None = None
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRows:
+    """The rows of a table that are what a search promoted, in the order of the metric or
+    result key `order_by`."""
+
+    order_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pareto:
+    """A figure of a search's trials, by two metrics or result keys: a colour for each point of
+    the axes `by`. `show` is what stands out: the front, and the file's own configuration."""
+
+    name: str
+    x: str
+    y: str
+    by: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    show: tuple[str, ...] = ("front", "baseline")
+    labels: Mapping[str, str] = field(default_factory=dict)
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importance:
+    """A figure of how much of the variance of `metric` each key of the space explains, a panel
+    for each study."""
+
+    name: str
+    metric: str
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None

@@ -1,0 +1,275 @@
+"""What is left will cost what the nearest thing recorded says."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.cli import costs
+from sweeper.estimates import (
+    Configuration,
+    Recorded,
+    Took,
+    configuration_of,
+    estimate,
+    nearest,
+    one_each,
+)
+from sweeper.plan import Plan, plan
+from sweeper.record import Record
+from sweeper.track.folder import Folder
+from sweeper.track.sealed import seal
+from sweeper.trial import TrainerRef, Trial
+
+TOYS = Path(__file__).parent
+ROOT = TOYS.parents[1]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Folder(tmp_path / "runs")
+
+
+def trial(seed: int = 0, trainer: str = "a:b", **config: object) -> Trial:
+    return Trial(trainer=TrainerRef(function=trainer), config=config, seed=seed)
+
+
+def took(
+    store: Folder,
+    of: Trial,
+    updates: float,
+    seconds: float,
+    *,
+    state: str = "done",
+    progress: float | None = None,
+    **peaks: int,
+) -> None:
+    """The folder that a trial of one attempt leaves: with `state` "running", one at it."""
+    folder = store.path(of.id)
+    folder.mkdir(parents=True)
+    what = {"id": of.id, "trainer": of.trainer.identity, "config": of.config, "seed": of.seed}
+    (folder / "trial.json").write_text(json.dumps(what))
+    told = {} if progress is None else {"progress": progress}
+    values = {"cost/updates": updates, **told}
+    entries: list[dict[str, Any]] = [
+        {"kind": "start", "attempt": 1, "gpus": 0},
+        {"kind": "measure", "attempt": 1, "cost": updates, "seconds": seconds, "values": values},
+        {"kind": "end", "attempt": 1, "seconds": seconds, "state": state, **peaks},
+    ]
+    lines = entries[:2] if state == "running" else entries
+    (folder / "journal.jsonl").write_bytes(b"".join(seal(line) + b"\n" for line in lines))
+
+
+def planned(*trials: Trial, trained: Iterable[str] = ()) -> Plan:
+    return plan(trials, {}, lambda trainer: None, trained=trained)
+
+
+def test_an_empty_store_knows_nothing(store):
+    todo = [trial(seed, x=x) for x in (1, 2) for seed in (0, 1)]
+    found = estimate(planned(*todo), store, slots=2)
+    assert (found.updates, found.seconds, found.wall_seconds, found.by) == (0, 0, 0, {})
+    assert {t.id for t in found.unknown} == {t.id for t in todo}
+    assert [t.config["x"] for t in one_each(found.unprobed)] == [1, 2]
+    assert costs.cost(found) == "4 trials unknown: --probe runs a piece of them"
+
+
+def test_other_seeds_say_it_best_after_the_trial_itself(store):
+    took(store, trial(0, x=1), 100, 40.0, peak_memory_bytes=5)
+    took(store, trial(1, x=1), 300, 80.0, peak_memory_bytes=7)
+    # A quarter of it took 50 updates and 30 s: three times that is left.
+    took(store, trial(2, x=1), 50, 30.0, state="interrupted", progress=0.25, peak_memory_bytes=9)
+    found = estimate(planned(*(trial(seed, x=1) for seed in (2, 3, 4))), store, gpus=0.5, slots=2)
+    assert found.by == {"continued": 1, "other seeds": 2, "near": 0}
+    assert found.updates == pytest.approx(150 + 2 * 200)
+    assert found.seconds == pytest.approx(90 + 2 * 60)
+    assert found.gpu_hours == pytest.approx(210 * 0.5 / 3600)
+    assert found.wall_seconds == pytest.approx(210 / 2)
+    assert found.peak_memory_bytes == 9
+    assert found.unknown == found.unprobed == ()
+    said = "about 550 updates, 105 s on 2 slots, 0.029 GPU-hours, peak 9e-09 GB"
+    assert costs.cost(found) == f"{said} (1 trial continued, 2 as other seeds)"
+
+
+def test_a_piece_that_told_its_share_stands_for_its_configuration_until_one_is_done(store):
+    took(store, trial(0, x=1), 50, 30.0, state="running", progress=0.25)
+    found = estimate(planned(trial(1, x=1)), store)
+    assert (found.updates, found.seconds, found.by["other seeds"]) == (200, 120, 1)
+    took(store, trial(2, x=1), 90, 20.0)
+    found = estimate(planned(trial(1, x=1)), store)
+    assert (found.updates, found.seconds) == (90, 20)
+
+
+def test_what_a_trial_took_already_is_not_expected_again(store):
+    took(store, trial(0, x=1), 100, 40.0)
+    took(store, trial(1, x=1), 30, 10.0, state="interrupted")  # told no progress
+    found = estimate(planned(trial(1, x=1)), store)
+    assert (found.updates, found.seconds, found.by["other seeds"]) == (70, 30, 1)
+
+
+def test_what_is_made_afresh_is_expected_whole(store):
+    of = trial(0, x=1)
+    took(store, of, 100, 40.0)
+    record = Record(trial_id=of.id, evaluation_id=of.evaluation_id, state="diverged")
+    found = estimate(plan([of], {of.key: record}, lambda trainer: None, ["diverged"]), store)
+    assert (found.updates, found.seconds) == (100, 40)
+
+
+def test_the_wall_time_is_not_below_that_of_the_longest(store):
+    took(store, trial(0, x=1), 10, 100.0)
+    took(store, trial(0, x=2), 10, 20.0)
+    found = estimate(planned(trial(1, x=1), trial(1, x=2)), store, slots=8)
+    assert (found.seconds, found.wall_seconds) == (120, 100)
+
+
+def test_the_nearest_configuration_is_that_which_differs_in_the_fewest_settings(store):
+    took(store, trial(0, a=1, b=1, c=1, d=1), 100, 10.0)
+    took(store, trial(0, a=2, b=2, c=1, d=1), 300, 30.0)
+    took(store, trial(0, a=2, b=2, c=2, d=2), 900, 90.0)
+    near = trial(0, a=1, b=2, c=1, d=1)  # differs in b from the first, in a from the second
+    found = estimate(planned(near), store)
+    assert (found.updates, found.seconds, found.by["near"]) == (200, 20, 1)
+    far = trial(0, a=5, b=5, c=5, d=5)
+    without = trial(0, a=1, b=1)  # inert settings are left out: two differences
+    found = estimate(planned(far, without), store)
+    assert (found.updates, found.by["near"], found.unknown) == (100, 1, (far,))
+
+
+def test_another_trainer_says_nothing(store):
+    took(store, trial(0, trainer="a:b", x=1), 100, 10.0)
+    assert len(estimate(planned(trial(0, trainer="a:c", x=1)), store).unprobed) == 1
+
+
+def test_numbers_are_equal_however_they_are_written_and_truth_is_no_number():
+    one = configuration_of("a:b", {"x": 1, "y": {"z": [1.0, 2]}})
+    assert one == configuration_of("a:b", {"y": {"z": [1, 2.0]}, "x": 1.0})
+    assert one != configuration_of("a:b", {"x": True, "y": {"z": [1, 2]}})
+
+
+def test_trials_to_be_scored_train_nothing(store):
+    of = trial(0, x=1)
+    other = Trial(trainer=of.trainer, config=of.config, evaluation={"n": 2}, seed=0)
+    took(store, of, 100, 10.0)
+    found = estimate(planned(other, trained=[of.id]), store)
+    assert (found.updates, found.to_score, found.unknown) == (0, 1, ())
+    assert costs.cost(found) == "1 trial to score only, which is not counted"
+
+
+def test_pieces_that_told_no_progress_give_a_rate_and_the_memory(store):
+    took(store, trial(0, x=1), 50, 2.0, state="interrupted", peak_memory_bytes=2 * 10**9)
+    found = estimate(planned(*(trial(seed, x=x) for seed in (0, 1) for x in (1, 2))), store)
+    assert found.by == {"continued": 0, "other seeds": 0, "near": 0}
+    assert (found.updates_per_second, found.peak_memory_bytes) == (25, 2e9)
+    assert [t.config["x"] for t in found.unprobed] == [2, 2]
+    assert len(found.unknown) == 4
+    assert costs.cost(found) == (
+        "2 trials unknown: --probe runs a piece of them; 2 trials of unknown length, "
+        "at about 25 updates/s, peak 2 GB: their trainer gives no `progress`"
+    )
+
+
+def test_nearest_is_what_plain_loops_find():
+    draw = random.Random(0)
+
+    def config() -> dict[str, Any]:
+        keys = [key for key in "abcdefg" if draw.random() < 0.9]
+        return {key: draw.choice([1, 2, "x", True]) for key in keys}
+
+    known = {
+        configuration_of("a:b", config()): Took(draw.random(), draw.random()) for _ in range(80)
+    }
+    recorded = {c: Recorded(done=[one]) for c, one in known.items()}
+    wanted = {configuration_of("a:b", config()) for _ in range(200)} - known.keys()
+    found = nearest(wanted, recorded)
+    for configuration in wanted:
+        apart = {c: differences(c, configuration) for c in known}
+        least = min(apart.values())
+        if least > 3:
+            assert configuration not in found
+            continue
+        tied = [known[c] for c, n in apart.items() if n == least]
+        expected = sum(one.updates for one in tied) / len(tied)
+        assert found[configuration].updates == pytest.approx(expected)
+        assert found[configuration].memory is None
+    assert 0 < len(found) < len(wanted)
+
+
+def differences(one: Configuration, other: Configuration) -> int:
+    a, b = dict(one.settings), dict(other.settings)
+    return sum((k in a, a.get(k)) != (k in b, b.get(k)) for k in a.keys() | b.keys())
+
+
+def test_many_configurations_and_nothing_recorded_take_no_time(store):
+    config = {f"k{i}": i for i in range(30)}
+    design = planned(*(trial(0, **config, x=x) for x in range(20_000)))
+    began = time.process_time()
+    assert len(estimate(design, store).unknown) == 20_000
+    assert time.process_time() - began < 1
+
+
+# --- as a person sees it -----------------------------------------------------------------
+
+SWEEP = """\
+name: toy
+trainer: {function: "toy_trainers:%s"}
+base: {steps: 4}
+budget: {updates: %s}
+axes:
+  level: {low: {level: 1.0}, high: {level: 2.0}}
+  seed: [0, 1, 2]
+profiles: {quick: {}}
+"""
+
+
+def sweeper(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = f"{ROOT}{os.pathsep}{TOYS}"
+    return subprocess.run(
+        [sys.executable, "-m", "sweeper", arguments[0], "toy.yaml", *arguments[1:]],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_probe_makes_what_is_unknown_known_and_is_continued(tmp_path):
+    (tmp_path / "toy.yaml").write_text(SWEEP % ("paced", 20))
+    before = sweeper(tmp_path, "plan")
+    assert before.returncode == 0, before.stderr
+    assert "cost: 6 trials unknown: --probe runs a piece of them" in before.stdout
+    assert "budget: 20 updates" in before.stdout
+    probed = sweeper(tmp_path, "plan", "--probe")
+    assert "probing low · seed 0, high · seed 0" in probed.stderr
+    # A quarter of two trials is made; three quarters of them and four whole ones are left.
+    assert "cost: about 22 updates, " in probed.stdout
+    assert "(2 trials continued, 4 as other seeds)" in probed.stdout
+    assert "spent so far: 2 updates, " in probed.stdout
+    assert probed.returncode == 5
+    assert "over the budget: 24 of 20 updates, spent and expected" in probed.stderr
+    (tmp_path / "toy.yaml").write_text(SWEEP % ("paced", 24))
+    said = json.loads(sweeper(tmp_path, "plan", "--json").stdout)
+    assert said["cost"]["by"] == {"continued": 2, "other seeds": 4, "near": 0}
+    assert (said["cost"]["updates"], said["spent"]["updates"]) == (22, 2)
+    assert said["budget"]["total"]["updates"] == 24
+    done = sweeper(tmp_path, "run", "--dispatch", "inline")
+    assert done.returncode == 0, done.stderr
+    journals = tmp_path.glob("runs/trials/*/journal.jsonl")
+    assert {j.read_text().count('"measure"') for j in journals} == {5}  # nothing made twice
+
+
+def test_a_probe_of_a_trainer_without_progress_gives_its_rate(tmp_path):
+    (tmp_path / "toy.yaml").write_text(SWEEP % ("countdown", 24))
+    probed = sweeper(tmp_path, "plan", "--probe")
+    assert probed.returncode == 0, probed.stderr
+    assert "6 trials of unknown length, at about " in probed.stdout
+    assert "their trainer gives no `progress`" in probed.stdout
+    assert "probing" not in sweeper(tmp_path, "plan", "--probe").stderr  # once is enough
