@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +25,8 @@ from sweeper.track.folder import Folder
 from sweeper.trial import Config, Trial, canonical, flatten
 
 MOST_DIFFERENT = 3  # settings, between a configuration and one that may speak for it
-PAIRS_AT_ONCE = 2**22  # of configurations that are compared, which bounds the memory it takes
+MOST_PAIRS = 50_000_000  # of configurations that are compared
+PAIRS_AT_ONCE = 2**22  # which bounds the memory it takes
 AFRESH = ("stale", "diverged")  # states that are run again from nothing (see run.clear)
 
 Basis = Literal["continued", "other seeds", "near"]
@@ -267,7 +269,9 @@ def nearest(
             if configuration.trainer == trainer and (whole := known.whole) is not None
         }
         if wholes:
-            found |= nearest_of(some, wholes)
+            # A large grid is not held against all of a large store: a part of it says as much.
+            thinned = islice(wholes.items(), 0, None, 1 + len(some) * len(wholes) // MOST_PAIRS)
+            found |= nearest_of(some, dict(thinned))
     return found
 
 

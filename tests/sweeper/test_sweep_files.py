@@ -20,6 +20,9 @@ PROFILES = ["paper", "quick", "small"]
 POINTS = {"table1": 11 * 2 * 3, "table2": 2 * 2 * 3, "table3": 3 * 2 * 2 * 3}
 POINTS |= {"pooling": 5 * 2 * 3, "dispersion": 5 * 2 * 3, "figure2": 3 * 3, "figure3": 3 * 3}
 POINTS |= {"figure4": 4 * 2 * 3, "figure5": 3 * 3}
+# 2 corpora x (none, linear, 3 x cyclical) x 2 learning rates x 3 seeds, of last and max (joint
+# with and without word dropout, aggressive without) and of avg and abs (joint with and without).
+GRID = 2 * (1 + 1 + 3) * 2 * 3 * (2 * 3 + 2 * 2)
 
 
 def sweep(name, profile="quick"):
@@ -43,6 +46,21 @@ def test_every_file_reads_under_every_profile(path, profile):
 @pytest.mark.parametrize(("name", "count"), POINTS.items())
 def test_how_many_trials_there_are(name, count):
     assert len(expand(sweep(name), None)) == len(ids(name)) == count
+
+
+def test_the_full_grid_leaves_out_what_nobody_asked_about():
+    assert GRID == 600
+    assert len(expand(sweep("grid_full"), None)) == len(ids("grid_full")) == GRID
+    for profile, count in {"quick": GRID, "small": GRID, "paper": GRID + 3}.items():
+        found = expand(replace(sweep("grid_full", profile), trainer=untyped), None)
+        assert len({trial.id for trial in found}) == len(found) == count
+    labels = [trial.labels for trial in expand(sweep("grid_full"), None)]
+    assert all(("kl.cycles" in at) == (at["kl.schedule"] == "cyclical") for at in labels)
+    aggressive = [at for at in labels if at["scheme"] == "aggressive"]
+    assert {(at["pooling"], at["word_dropout"]) for at in aggressive} == {
+        ("last", "0.0"),
+        ("max", "0.0"),
+    }
 
 
 def test_of_the_poolings_only_attention_is_new():
