@@ -278,12 +278,28 @@ def picks(node: Expression) -> list[Pick]:
 
 
 def groups(spec: ClaimSpec, sweep: Sweep, trials: Sequence[Trial]) -> dict[Place, list[Trial]]:
-    """The trials at each combination of the axes `each` that there is, in level order."""
+    """The trials at each combination of the axes `each` that there is, in level order. Where
+    one of these axes is absent, the claim may be about nothing that is there."""
     found: dict[Place, list[Trial]] = {}
     for trial in trials:
         found.setdefault(tuple(label_of(trial, axis) for axis in spec.each), []).append(trial)
     order = list(product(*(levels(sweep, axis) for axis in spec.each)))
-    return {place: found[place] for place in order if place in found}
+    return {
+        place: found[place]
+        for place in order
+        if place in found and (ABSENT not in place or speaks_of(spec, found[place]))
+    }
+
+
+def speaks_of(spec: ClaimSpec, trials: Sequence[Trial]) -> bool:
+    """Whether each metric of the claim has a trial among these."""
+    return all(
+        any(
+            all(label_of(trial, spec.axis_of[label]) == label for label in pick.labels)
+            for trial in trials
+        )
+        for pick in picks(spec.test)
+    )
 
 
 def levels(sweep: Sweep, axis: str) -> tuple[str, ...]:

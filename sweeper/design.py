@@ -93,22 +93,31 @@ def points(sweep: Sweep) -> Iterator[Placed]:
 
 def cross(sweep: Sweep) -> Iterator[Placed]:
     """Every point of the cross of the axes, an axis being absent where its `when` does not
-    hold."""
+    hold. What is below a level of the first axis is made at once."""
     values = looking(sweep)
-    found: list[tuple[dict[str, Level], tuple]] = [({}, ())]  # as far as the axes so far
-    for axis in sweep.axes:
-        holds = compiled(axis.when.test) if axis.when else None
-        numbered = list(zip(axis.levels, numbers(axis.levels), strict=True))
-        longer = []
-        for levels, variant in found:
-            if holds is not None and not holds(values(Point(levels=levels))):
-                longer.append((levels, (*variant, None)))
-                continue
-            for level, number in numbered:
-                longer.append(({**levels, axis.name: level}, (*variant, number)))
-        found = longer
-    for levels, variant in found:
-        yield Point(levels=levels), variant
+    first, *others = [
+        (axis, compiled(axis.when.test) if axis.when else None, numbered(axis.levels))
+        for axis in sweep.axes
+    ] or [None]
+    if first is None:
+        yield Point(levels={}), ()
+        return
+    axis, holds, levels = first
+    absent = holds is not None and not holds(values(Point(levels={})))
+    starts = [({}, (None,))] if absent else [({axis.name: x}, (n,)) for x, n in levels]
+    for start in starts:
+        found: list[tuple[dict[str, Level], tuple]] = [start]
+        for axis, holds, levels in others:
+            longer = []
+            for chosen, variant in found:
+                if holds is not None and not holds(values(Point(levels=chosen))):
+                    longer.append((chosen, (*variant, None)))
+                else:
+                    name = axis.name
+                    longer += [({**chosen, name: x}, (*variant, n)) for x, n in levels]
+            found = longer
+        for chosen, variant in found:
+            yield Point(levels=chosen), variant
 
 
 def looking(sweep: Sweep) -> Callable[[Point], Callable]:
@@ -116,11 +125,11 @@ def looking(sweep: Sweep) -> Callable[[Point], Callable]:
     return lambda point: lookup(point, sweep.base, sweep.overrides, axes)
 
 
-def numbers(levels: tuple[Level, ...]) -> list[int]:
-    """A number for each level, one for those that differ in their seed only."""
+def numbered(levels: tuple[Level, ...]) -> list[tuple[Level, int]]:
+    """Each level with a number that is one for those that differ in their seed only."""
     seen: dict[str, int] = {}
     written = (repr([level.trainer, without_seed(level.set)]) for level in levels)
-    return [seen.setdefault(said, len(seen)) for said in written]
+    return [(x, seen.setdefault(w, len(seen))) for x, w in zip(levels, written, strict=True)]
 
 
 def without_seed(settings: Settings) -> list:

@@ -37,6 +37,10 @@ class TrainerRef:
     def identity(self) -> str | list[str]:
         return self.function if self.function is not None else list(self.command)
 
+    @property
+    def spelled(self) -> str:
+        return spelled(self.identity)
+
 
 class Key(NamedTuple):
     """What one record is of: a trial, trained once, as one evaluation scores it."""
@@ -63,9 +67,8 @@ class Trial:
     key: Key = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "id", digest([self.trainer.identity, self.config, self.seed, self.data_digest])
-        )
+        parts = (self.trainer.spelled, spelled(self.config), self.seed, spelled(self.data_digest))
+        object.__setattr__(self, "id", hashed("[{},{},{},{}]".format(*parts)))
         object.__setattr__(self, "evaluation_id", digest(self.evaluation))
         object.__setattr__(self, "key", Key(self.id, self.evaluation_id))
 
@@ -107,8 +110,6 @@ def hashed(text: str) -> str:
 def spelled(value: Any) -> str:
     if isinstance(value, Shared):
         return value.spelled
-    if type(value) is list:
-        return f"[{','.join(map(spelled, value))}]"
     return ENCODER.encode(canonical(value))
 
 

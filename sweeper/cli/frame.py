@@ -182,6 +182,7 @@ def given() -> tuple[str, ...]:
 def folder_of_corpora(given: Path | None, mark: Mark | None = None) -> Path | None:
     """`mark` is where a file names it."""
     if given is not None and not os.path.isdir(given):  # Path.is_dir raises at a name too long.
-        said = f"the folder of corpora {quoted(str(given))} is not there"
+        here = given.relative_to(Path.cwd()) if given.is_relative_to(Path.cwd()) else given
+        said = f"the folder of corpora {quoted(str(here))} is not there"
         raise EnvironmentFault(Problem(message=said, mark=mark))
     return given.resolve() if given else None

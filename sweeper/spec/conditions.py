@@ -81,7 +81,9 @@ def match(node: Node, problems: Problems) -> Condition | None:
         several = isinstance(setting.value, list)
         items = tuple(Value(value=item) for item in (setting.value if several else [setting.value]))
         if len(items) > MAX_VALUES or len(parts) >= MAX_KEYS:
-            said = f"at most {MAX_KEYS} keys and {MAX_VALUES:,} values of each are in one match"
+            said = (
+                f"exclude: a match has at most {MAX_KEYS} keys, and {MAX_VALUES:,} values of each"
+            )
             problems.refuse(setting.mark, said, key)
             break
         if any(isinstance(item.value, list | dict) for item in items) or not items:

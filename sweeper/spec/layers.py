@@ -14,7 +14,7 @@ from sweeper.errors import Problem, SpecError, unknown
 from sweeper.spec.files import read_tree, resolve
 from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
-from sweeper.spec.section import Section
+from sweeper.spec.section import Section, label_of
 
 Layer = dict[str, Node]
 
@@ -69,15 +69,18 @@ def imported(node: Node, problems: Problems, path: tuple[str, ...]) -> list[Laye
             raise SpecError(
                 Problem(message=f"more than {MAX_IMPORTS} imports deep", mark=node.place)
             )
+        before = len(problems)
         found = layers(read_tree(source, section.entries["from"].mark), problems, path)
     except SpecError as error:
         problems.add(*error.problems)
         return []
-    return take(found, section.entries["take"].value, source, problems)
+    # Where that file's own import is wrong, what it has is not known.
+    known = len(problems) == before
+    return take(found, section.entries["take"].value, source, problems, known=known)
 
 
 def take(
-    found: list[Layer], wanted: Sequence[Node], source: str, problems: Problems
+    found: list[Layer], wanted: Sequence[Node], source: str, problems: Problems, *, known: bool
 ) -> list[Layer]:
     """Of each layer, the entries (`metrics`) and single ones (`axes.dataset`) asked for."""
     whole: set[str] = set()
@@ -85,10 +88,10 @@ def take(
     for node in wanted:
         entry, _, name = node.text.partition(".")
         if entry not in TAKEN:
-            problems.refuse(node.mark, unknown("entry", node.text, TAKEN, " in take"))
+            problems.refuse(node.mark, unknown("entry", label_of(node), TAKEN, " in take"))
         elif not name:
             whole.add(entry)
-            if not any(entry in layer for layer in found):
+            if known and not any(entry in layer for layer in found):
                 problems.refuse(node.mark, f"{source} has no {entry!r} to take")
         elif not TAKEN[entry]:
             problems.refuse(
@@ -97,7 +100,7 @@ def take(
         else:
             single.setdefault(entry, set()).add(name)
             present = [n for layer in found for n in names_in(layer, entry)]
-            if name not in present:
+            if known and name not in present:
                 problems.refuse(
                     node.mark, unknown(f"entry of {entry}", name, present, f" in {source}")
                 )

@@ -264,12 +264,17 @@ class Reading:
         line = self.lines[at.line] if at and at.line < len(self.lines) else ""
         if "\t" in line[: len(line) - len(line.lstrip())]:
             return Problem(message="tabs cannot indent; use spaces", mark=self.mark(at))
+        if found := LONG_KEY.search(line):
+            mark = Mark(self.source, at.line + 1, found.start() + 1)
+            return Problem(message="a key has at most 1,024 characters", mark=mark)
         said = f"{error.context or ''}: {error.problem or ''}"
         for pattern, message, from_start in SYNTAX:
             if pattern.search(said):
                 return Problem(message=message, mark=self.mark(start if from_start else at))
         return Problem(message=f"not YAML: {error.problem}", mark=self.mark(at) if at else None)
 
+
+LONG_KEY = re.compile(r"[^\s,:{}\[\]]{1025,}:")  # The YAML library looks no further.
 
 CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 

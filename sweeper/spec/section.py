@@ -190,7 +190,7 @@ def check_names(entries: dict[str, Node], what: str, problems: Problems) -> None
     """Names become file names: plain characters, and no two that differ in case only."""
     if len(entries) > MAX_NAMES:
         place = list(entries.values())[MAX_NAMES].place
-        problems.stop(place, f"{what} {MAX_NAMES + 1} of {len(entries):,}: more than {MAX_NAMES}")
+        problems.stop(place, f"{what} {MAX_NAMES + 1} of {len(entries):,}; at most {MAX_NAMES}")
     seen: dict[str, str] = {}
     for name, node in entries.items():
         if not NAME.fits(name):

@@ -159,6 +159,9 @@ def check_seeds(
 ) -> None:
     """Seeds are whole numbers, and no two levels of an axis are one seed."""
     for some in every:
+        for key in some:
+            if key.startswith("seed."):
+                problems.refuse(some[key].mark, f"{key!r}: a seed is one number, no section", key)
         seed = some.get("seed")
         if seed is None:
             continue
