@@ -8,7 +8,7 @@ It is asked once per configuration, not once per seed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeper.errors import EnvironmentFault, Mark, Problem, SpecError
 from sweeper.spec.problems import Problems
-from sweeper.spec.sweep import Settings
+from sweeper.spec.sweep import Axis, Settings
 from sweeper.trial import Shared, TrainerRef, nest
 
 
@@ -33,8 +33,14 @@ class Answers:
     """What trainers' modules say of configurations; `named_at` is where the file names each
     trainer. Its state is what it has asked already, and the problems found."""
 
-    def __init__(self, root: Path | None, named_at: Mapping[TrainerRef, Mark | None]):
+    def __init__(
+        self,
+        root: Path | None,
+        named_at: Mapping[TrainerRef, Mark | None],
+        axes: Iterable[Axis] = (),
+    ):
         self.root, self.named_at = root, named_at
+        self.plain = {axis.name: axis.mark for axis in axes if axis.plain}
         self.modules: dict[str | None, ModuleType | None] = {None: None}
         self.known: dict[Hashable, Answer | None] = {}
         self.digests: dict[str, str | None] = {}
@@ -102,14 +108,25 @@ class Answers:
             # The module's own exception type; it is known by what it carries.
             if not (found := getattr(error, "problems", None)):
                 raise
-            problems.add(*(placed(key, said, settings, mark) for key, said in found))
+            problems.add(*(self.placed(key, said, settings, mark) for key, said in found))
             return None
 
-    def raise_problems(self) -> None:
+    def placed(self, key: str, message: str, settings: Settings, otherwise: Mark | None) -> Problem:
+        """A problem at the place where its key was last written. What says nothing of the
+        value is said of the key: once, where that is an axis."""
+        setting = settings.get(key)
+        of_axis = setting is not None and setting.mark and key in self.plain
+        if of_axis and str(setting.value) not in message:
+            return Problem(message=message, mark=self.plain[key], key=key)
+        return placed(key, message, settings, otherwise)
+
+    def raise_problems(self, trials: int = 0) -> None:
+        """`trials` is how many there are."""
         if self.wrong:
             raise SpecError(*self.wrong.in_order(), *self.missing.in_order())
         if self.missing:
-            raise EnvironmentFault(*self.missing.in_order())
+            waiting = f"all else is right; trials of this sweep: {trials:,}"
+            raise EnvironmentFault(*self.missing.in_order(), *([waiting] if trials else []))
 
 
 def placed(key: str, message: str, settings: Settings, otherwise: Mark | None) -> Problem:

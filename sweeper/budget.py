@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from sweeper.errors import CorruptRecord
 from sweeper.spec.sweep import Limits
 from sweeper.track.folder import Folder
 from sweeper.trial import Trial
 
 UNLIMITED = Limits()
 SECONDS_BETWEEN_LOOKS = 1.0
+MOST_SECONDS_BETWEEN_CLOCKS = 600.0
 SHARE_OF_LOOKING = 0.1  # Of the time at most: a store may be great, and far away.
 
 
@@ -70,15 +72,17 @@ def unit_of(seconds: float) -> tuple[str, int]:
 
 class Account:
     """What the trials of a sweep have cost, under the limits of all of them together. It has
-    state because time runs, and because a journal is read again only when it has grown.
-    `ended` is what it said when it let no further trial start, or stopped those that ran."""
+    state because time runs, from when the first of them is begun, and because a journal is read
+    again only when it has grown. `ended` is what it said when it let no further trial start, or
+    stopped those that ran."""
 
     def __init__(self, limits: Limits, trials: Iterable[Trial], folder: Folder):
         self.limits, self.folder = limits, folder
         self.ended: str | None = None
         self._ids = {trial.id for trial in trials}
         self._known: dict[str, tuple[tuple[int, int], Spent]] = {}
-        self._began = time.monotonic()
+        self._made, self._made_at = time.monotonic(), time.time()
+        self._began: float | None = None
         self._looking = threading.Lock()  # Trials are asked for in one thread, watched in another.
 
     @property
@@ -86,23 +90,41 @@ class Account:
         return self.limits != UNLIMITED
 
     def spent(self) -> Spent:
-        """As the store has it now; `wall` since this was made."""
+        """As the store has it now; `wall` since the first trial was begun after this was made:
+        Ray takes its time before that."""
         with self._looking:
-            for id in self._ids.intersection(self.folder.ids()):
-                self._look(id)
+            grown = [id for id in self._ids.intersection(self.folder.ids()) if self._look(id)]
+            if self._began is None:
+                self._began = min(filter(None, map(self._begun, grown)), default=None)
             total = sum((spent for _, spent in self._known.values()), Spent())
-        return replace(total, wall=time.monotonic() - self._began)
+        wall = 0.0 if self._began is None else time.monotonic() - self._began
+        return replace(total, wall=wall)
 
-    def _look(self, id: str) -> None:
+    def _look(self, id: str) -> bool:
+        """Whether its journal has grown since this was made or looked last."""
         try:
             there = os.stat(self.folder.path(id) / "journal.jsonl")
         except FileNotFoundError:
-            return
+            return False
         grown = (there.st_size, there.st_mtime_ns)
         if id not in self._known or self._known[id][0] != grown:
-            total = self.folder.totals(id)
+            try:
+                total = self.folder.totals(id)
+            except CorruptRecord:  # Said where the trial itself is looked at.
+                return False
             taken = {key: total[key] for key in ("updates", "gpu_hours", "seconds")}
             self._known[id] = (grown, Spent(**taken))
+            # A file server's clock need not be ours.
+            return there.st_mtime > self._made_at - MOST_SECONDS_BETWEEN_CLOCKS
+        return False
+
+    def _begun(self, id: str) -> float | None:
+        """When its last attempt began, by our clock; None if that was before us."""
+        starts = [e["at"] for e in self.folder.entries(id) if e["kind"] == "start"]
+        if not starts or starts[-1] < self._made_at:
+            return None
+        ago = max(time.time() - starts[-1], 0.0)  # A clock may have been set meanwhile.
+        return max(time.monotonic() - ago, self._made)
 
     def reached(self) -> str | None:
         return reached(self.limits, self.spent()) if self.limited else None

@@ -9,6 +9,8 @@ metric is a constant. `x in low..high` is supported where the t interval of x at
 lies inside, refuted where it lies outside: its p is that of the test against the nearer
 bound. All p of one claim are corrected by Holm's method.
 
+A training that is scored in several ways is one pair, of the means of its scores.
+
 What no test can decide is undecided, however clear it looks: fewer than two pairs, and
 differences that are all the same number (three times one active unit more is no proof). While
 trials lack that may still come, the comparison is missing; where some failed, diverged or
@@ -246,7 +248,7 @@ def decided(found: Comparison, alpha: float) -> Status:
     """Not before all trials that can come are there, and not on the survivors of those that
     failed: either would choose the seeds by their outcome."""
     states = {lack.state for lack in found.lacking}
-    if states & {"missing", "running", "unscored"}:
+    if states & {"missing", "running", "unscored", "corrupt"}:
         return "missing"
     if states & {"failed", "diverged", "exceeded"}:
         return "undecided"
@@ -316,26 +318,30 @@ def comparison(
     got: dict[tuple[str, Key], tuple[Metric, Reading]] = {}
     gone = {pick: written(pick) for pick in picks(node) if not at_levels(pick, spec, there)}
     lacking = [Lack(what=what, state=NOWHERE) for what in gone.values()]
-    for place, trial_of in points.items():
-        values, at = {}, ", ".join(place)
-        for pick, trial in trial_of.items():
-            if trial is None:
-                what = gone.get(pick, f"{written(pick)}, {at}")
-                lacking.append(Lack(what=what, state=NOWHERE))
-                continue
-            metric = sweep.metrics[pick.metric]
-            reading = readings.read(trial, metric)
-            if reading.value is None:
-                lacking.append(lack(pick, trial, reading, spec))
-            else:
-                values[pick] = reading.value
-                got[pick.metric, trial.key] = metric, reading
-        if len(values) == len(trial_of):
-            sides = finite(node.left, values), finite(right, values)
-            if None in sides:
-                lacking.append(Lack(what=at, state="no finite number"))
-            else:
-                pairs[at] = sides
+    trained = by_training(points)
+    for places in trained:
+        sides: list[tuple[float | None, float | None]] = []
+        at = ", ".join(places[0])
+        for trial_of in map(points.__getitem__, places):
+            values = {}
+            for pick, trial in trial_of.items():
+                if trial is None:
+                    what = gone.get(pick, f"{written(pick)}, {at}")
+                    lacking.append(Lack(what=what, state=NOWHERE))
+                    continue
+                metric = sweep.metrics[pick.metric]
+                reading = readings.read(trial, metric)
+                if reading.value is None:
+                    lacking.append(lack(pick, trial, reading, spec))
+                else:
+                    values[pick] = reading.value
+                    got[pick.metric, trial.key] = metric, reading
+            if len(values) == len(trial_of):
+                sides.append((finite(node.left, values), finite(right, values)))
+        if any(None in pair for pair in sides):
+            lacking.append(Lack(what=at, state="no finite number"))
+        elif len(sides) == len(places):
+            pairs[at] = stats.mean([a for a, _ in sides]), stats.mean([b for _, b in sides])
     differences = {at: a - b for at, (a, b) in pairs.items()}
     found = Comparison(
         text=written(node),
@@ -347,10 +353,10 @@ def comparison(
         interval=None,
         p=None,
         n=len(pairs),
-        points=len(points),
+        points=len(trained),
         samples=differences,
         lacking=tuple(dict.fromkeys(lacking)),
-        notes=tuple(noted(list(got.values()), same if points else 0)),
+        notes=tuple(noted(list(got.values()), same if points else 0, trained)),
         trials=tuple(trial.key for of in points.values() for trial in of.values() if trial),
     )
     size = max((abs(value) for pair in pairs.values() for value in pair), default=0.0)
@@ -395,6 +401,16 @@ def distinct(
     return kept, same
 
 
+def by_training(points: Points) -> list[list[Place]]:
+    """Points together whose sides are the same trainings, scored in several ways."""
+    found: dict[object, list[Place]] = {}
+    for place, trial_of in points.items():
+        whole = None not in trial_of.values()
+        ids = tuple(trial.id for trial in trial_of.values()) if whole else place
+        found.setdefault((whole, ids), []).append(place)
+    return list(found.values())
+
+
 def at_levels(pick: Pick, spec: ClaimSpec, there: Sequence[Trial]) -> list[Trial]:
     at = {spec.axis_of[label]: label for label in pick.labels}
     return [t for t in there if all(label_of(t, axis) == label for axis, label in at.items())]
@@ -425,7 +441,9 @@ def lack(pick: Pick, trial: Trial, reading: Reading, spec: ClaimSpec) -> Lack:
     return Lack(what=what, state=f"no {pick.metric}" if absent else reading.state, trial=trial.id)
 
 
-def noted(read: Sequence[tuple[Metric, Reading]], same: int) -> Iterator[str]:
+def noted(
+    read: Sequence[tuple[Metric, Reading]], same: int, trained: Sequence[Sequence[Place]]
+) -> Iterator[str]:
     stale = sum(reading.state == "stale" for _, reading in read)
     if stale:
         yield f"stale: {stale} of {len(read)} values {STALE}"
@@ -437,6 +455,8 @@ def noted(read: Sequence[tuple[Metric, Reading]], same: int) -> Iterator[str]:
     if same:
         plural = "s" if same > 1 else ""
         yield f"{same} pair{plural} left out: one trial on both sides"
+    if any(len(places) > 1 for places in trained):
+        yield "a training that is scored in several ways is one pair, of the means of its scores"
 
 
 def quantity(node: Expression, values: Sequence[float], sweep: Sweep) -> Quantity:

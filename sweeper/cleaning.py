@@ -8,30 +8,25 @@ leases stay, because the number of an attempt is never given out again.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.design import expand
 from sweeper.dispatch import scratch
 from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.needed import Needed
 from sweeper.sizes import measured
-from sweeper.spec import Sweep
-from sweeper.spec.names import names
-from sweeper.spec.parse import DEFAULT_PROFILE
 from sweeper.track import lease, snapshots
 from sweeper.track.folder import Folder
 from sweeper.track.mlflow import Running
 from sweeper.track.sealed import using
-from sweeper.trial import Trial, digest
 
 # A write takes less than this, and so does the end of a run that was asked to stop.
 QUIET_SECONDS = 600.0
@@ -39,12 +34,17 @@ DRAFT = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")  # sealed.write_whole
 REMOVED = re.compile(r"\.removed-[0-9a-f]{8}")  # ours, where we were interrupted
 STOP = re.compile(r"\.stop-[0-9a-f]{8}")  # dispatch.ray_tune
 UNFINISHED = ".unfinished"  # a checkpoint in the making
+WHOLE = ("journal.jsonl", "artifacts.json")  # what a trial cannot do without
+
+DAY = 86_400.0  # that a whole trial is left alone: what is new may be of what is not run yet.
 
 KINDS = {
     "trials": "trials in no design",
+    "designs": "designs that were left out",
     "leftovers": "left by what was interrupted",
     "leases": "leases of processes that died, to be marked as ended",
     "checkpoints": "checkpoints of finished trials, which are trained again to be scored anew",
+    "corrupt": "what cannot be believed, to be made anew",
 }
 
 
@@ -61,67 +61,6 @@ class Waste:
     trial_id: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Needed:
-    """The trials of some designs, gathered one design after another: their `ids`; of those
-    whose data is not here, and whose ids cannot be told, what else they are (`unsure`); and
-    the `trainers` that a search tries with whatever it comes to. `designs` says which."""
-
-    ids: set[str] = field(default_factory=set)
-    unsure: set[str] = field(default_factory=set)
-    trainers: set[str] = field(default_factory=set)
-    designs: list[str] = field(default_factory=list)
-
-    def add(self, sweep: Sweep, trials: Sequence[Trial]) -> None:
-        """`trials` are those of the sweep, also where their data is missing."""
-        self.designs.append(f"{sweep.name} · {sweep.profile}")
-        for trial in trials:
-            self.ids.add(trial.id)
-            if trial.data_digest is None:
-                self.unsure.add(digest([trial.trainer.identity, trial.config, trial.seed]))
-        if sweep.search is not None:
-            self.trainers |= {digest(trial.trainer.identity) for trial in trials}
-
-    def covers(self, trial_id: str, said: dict[str, Any]) -> bool:
-        """`said` is the trial's trial.json, {} where that cannot be read."""
-        if trial_id in self.ids:
-            return True
-        if not (self.unsure or self.trainers):
-            return False
-        trainer = said.get("trainer")
-        what = digest([trainer, said.get("config"), said.get("seed")])
-        return what in self.unsure or digest(trainer) in self.trainers
-
-
-# ---- what is needed
-
-
-def needed_by(
-    files: Iterable[str], read: Callable[[str, str], Sweep], corpora: Callable[[Sweep], Path | None]
-) -> Needed:
-    """By the files as they are, under all of their profiles: `read` reads one under one of
-    them, `corpora` says where a sweep's are. Raises a SweeperError for what is wrong."""
-    needed = Needed()
-    for file in files:
-        for profile in names(file, "profiles") or (DEFAULT_PROFILE,):
-            sweep = read(file, profile)
-            needed.add(sweep, expand(sweep, corpora(sweep), without_data=True))
-    return needed
-
-
-def needed_by_runs(root: Path) -> Needed:
-    """By the sweeps as they were when they were last run into this store. Raises
-    CorruptRecord where one cannot be read, for its trials would be taken for nobody's."""
-    found, wrong = snapshots.all_kept(root)
-    if wrong:
-        raise CorruptRecord(*wrong)
-    needed = Needed()
-    for snapshot in found:
-        needed.ids |= {key.trial_id for key in snapshot.keys}
-        needed.designs.append(f"{snapshot.sweep} · {snapshot.variant}, run {snapshot.when}")
-    return needed
-
-
 # ---- what can go
 
 
@@ -135,14 +74,46 @@ def check_store(root: Path) -> None:
 
 
 def waste(
-    root: Path, needed: Needed | None, *, checkpoints: bool = False, older_than: float = 0.0
-) -> list[Waste]:
-    """All that can go and was not written to for `older_than` seconds; without `needed`, no
-    whole trials."""
+    root: Path,
+    needed: Needed | None,
+    *,
+    checkpoints: bool = False,
+    older_than: float | None = None,
+) -> tuple[list[Waste], int]:
+    """All that can go and was not written to for `older_than` seconds (None: a day for whole
+    trials, and nothing for what is left over); without `needed`, no whole trials. And how
+    many trials are nobody's, and too young."""
     check_store(root)
     now = lease.file_system_time(root)
-    found = look(root, needed, now - QUIET_SECONDS, checkpoints=checkpoints)
-    return [one for one in found if now - one.written >= older_than]
+    old, young = [], 0
+    for one in look(root, needed, now - QUIET_SECONDS, checkpoints=checkpoints):
+        least = DAY if older_than is None and one.kind == "trials" else older_than or 0.0
+        if now - one.written >= least:
+            old.append(one)
+        else:
+            young += one.kind == "trials"
+    return old, young
+
+
+def corrupt(root: Path) -> Iterator[Waste]:
+    """What cannot be believed. A result is made anew from what is trained; where the journal
+    or the list of files is damaged nobody knows what that is, and the whole trial goes. What
+    runs is left."""
+    check_store(root)
+    store = Folder(root)
+    for id in store.ids():
+        folder = store.path(id)
+        if folder.is_symlink() or not folder.is_dir() or lease.live(folder) is not None:
+            continue
+        found = dict(store.damage(id))
+        says = "; ".join(f"{path.name}: {what}" for path, what in found.items())
+        if any(path.name in WHOLE for path in found):
+            yield thing("corrupt", folder, says, id)
+            continue
+        for path, what in found.items():
+            yield thing("corrupt", path, what, id)
+    for path, what in snapshots.damage(root).items():
+        yield thing("corrupt", path, what)
 
 
 def look(root: Path, needed: Needed | None, quiet: float, *, checkpoints: bool) -> Iterator[Waste]:
@@ -156,13 +127,15 @@ def look(root: Path, needed: Needed | None, quiet: float, *, checkpoints: bool) 
         if lease.live(folder) is not None:
             running = True
             continue
-        said = described(folder)
+        said = described(store, id)
         done = bool(store.evaluations(id))
         if needed is not None and not needed.covers(id, said):
             says = f"{'done' if done else 'not done'}, {summary(said)}"
             yield thing("trials", folder, says, id)
             continue
         yield from inside(folder, quiet, finished=checkpoints and done)
+    for path in needed.without if needed is not None else ():
+        yield thing("designs", path, needed.without[path])
     yield from around(root, quiet, running=running)
 
 
@@ -175,7 +148,8 @@ def inside(folder: Path, quiet: float, *, finished: bool) -> Iterator[Waste]:
     if last is not None:
         path = lease.path_of(folder, last.attempt)
         renewed = written(path)
-        if 0 < renewed < math.inf:  # Else it was released, or is gone.
+        # Else it was released (and copied since, perhaps), or is gone.
+        if 0 < renewed < math.inf and not lease.ended(last, folder):
             yield thing("leases", path, f"attempt {last.attempt} of {last.owner}", folder.name)
     if finished and kept.is_dir() and not kept.is_symlink() and entries(kept):
         yield thing("checkpoints", kept, "", folder.name)
@@ -228,13 +202,12 @@ def written(path: Path) -> float:
         return math.inf
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """A trial's trial.json; {} where it cannot be read."""
+def described(store: Folder, trial_id: str) -> dict[str, Any]:
+    """What is trained; {} where that cannot be read."""
     try:
-        said = json.loads((folder / "trial.json").read_bytes())
-    except (OSError, ValueError):
+        return store.described(trial_id) or {}
+    except (CorruptRecord, EnvironmentFault):
         return {}
-    return said if isinstance(said, dict) else {}
 
 
 def summary(said: dict[str, Any]) -> str:
@@ -275,7 +248,7 @@ def removed(root: Path, one: Waste) -> str:
     whole = False
     try:
         vanish(one.path)
-        whole = one.kind == "trials"
+        whole = one.path == folder
     finally:
         if not whole:
             lease.release(folder, held)

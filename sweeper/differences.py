@@ -8,6 +8,7 @@ difference in evaluation settings alone is the same training, scored in another 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,15 @@ def of_training(found: Iterable[Difference]) -> tuple[Difference, ...]:
 
 
 def nearest(trial: Trial, others: Iterable[Trial]) -> list[Trial]:
-    """`others` by the number of keys in which their training differs, the fewest first."""
-    return sorted(others, key=lambda other: len(of_training(differences(trial, other))))
+    """`others`, the nearest first. As where costs are estimated, one of another trainer is
+    farther than any of the same, then each setting counts one; what tells trials of one
+    configuration apart, their seed and data, comes last."""
+
+    def apart(other: Trial) -> tuple[int, int, int]:
+        parts = Counter(difference.part for difference in differences(trial, other))
+        return parts["trainer"], parts["configuration"], parts["seed"] + parts["data"]
+
+    return sorted(others, key=apart)
 
 
 def apart(part: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Difference]:

@@ -20,22 +20,23 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
-from sweeper import dispatch
+from sweeper import cleaning, dispatch
 from sweeper.answers import ask
 from sweeper.design import expand
 from sweeper.dispatch import scratch
-from sweeper.errors import EnvironmentFault, SweeperError
+from sweeper.errors import CorruptRecord, EnvironmentFault, SweeperError
 from sweeper.run import Place, check_trainers
 from sweeper.sizes import bytes_in_words, measured
+from sweeper.sizes import clock as clock_time
 from sweeper.spec import Sweep
-from sweeper.track.folder import RESULT
+from sweeper.track.folder import RESULT, Folder
 from sweeper.track.lease import file_system_time
 from sweeper.track.mlflow import default_uri, redacted
 from sweeper.track.reach import Answer, reach
@@ -47,6 +48,7 @@ TORCH_SECONDS = 60.0  # the first import of it on a cold disk
 RAY_SECONDS = 90.0
 LITTLE_DISK = 5e9  # bytes
 LITTLE_MEMORY = 1e9
+MOST_TOLD = 3  # of a kind, in one finding
 CLOCK_SECONDS = 2.0  # that two clocks may differ by: HTTP tells whole seconds
 # Where locks, renames or times may not be what they are on a disk.
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "beegfs", "ceph", "glusterfs"}
@@ -56,12 +58,14 @@ IN_MEMORY = {"tmpfs", "ramfs"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one look gave; `todo` is what a person does about it."""
+    """What one look gave; `todo` is what a person does about it. `exit_code` is that of
+    what would go wrong: as a rule, that the environment is not fit."""
 
     level: Level
     found: str
     todo: str = ""
     check: str = ""
+    exit_code: int = EnvironmentFault.exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +88,12 @@ def examine(patient: Patient) -> Iterator[Finding]:
     for name, check in CHECKS.items():
         try:
             for finding in check(patient):
-                yield Finding(
-                    check=name, level=finding.level, found=finding.found, todo=finding.todo
-                )
+                yield replace(finding, check=name)
         except SweeperError as error:
             for problem in error.problems:
-                yield Finding(check=name, level="wrong", found=str(problem))
+                yield Finding(
+                    check=name, level="wrong", found=str(problem), exit_code=error.exit_code
+                )
         except Exception as fault:
             said = f"{type(fault).__name__}: {' '.join(str(fault).split())}"
             yield Finding(check=name, level="wrong", found=f"cannot be looked at: {said[:300]}")
@@ -348,7 +352,7 @@ def mlflow(patient: Patient) -> Iterator[Finding]:
     answer = answer_of(patient.uri)
     if isinstance(answer, EnvironmentFault):
         yield Finding(
-            level="wrong",
+            level="warn",
             found=str(answer),
             todo="start it, or give another with --tracking; trials run all the same, and "
             "sweeper sync delivers what MLflow has missed",
@@ -421,6 +425,26 @@ def store(patient: Patient) -> Iterator[Finding]:
     else:
         yield Finding(level="ok", found=held)
     yield room(there, size)
+
+
+def records(patient: Patient) -> Iterator[Finding]:
+    """Whether what is written in the store can be believed; all of it is read."""
+    root = patient.place.store
+    if patient.quick or not (root / "trials").is_dir():
+        return
+    found = list(cleaning.corrupt(root))
+    count = len(Folder(root).ids())
+    if not found:
+        yield Finding(level="ok", found=f"those of {count} trial{'s' * (count != 1)}")
+        return
+    told = [f"{one.path.relative_to(root)} ({one.says})" for one in found[:MOST_TOLD]]
+    more = [f"{len(found) - MOST_TOLD} more"] if len(found) > MOST_TOLD else []
+    yield Finding(
+        level="wrong",
+        found=f"cannot be believed: {', '.join([*told, *more])}",
+        todo="sweeper gc --corrupt --delete removes it, and the next run makes it anew",
+        exit_code=CorruptRecord.exit_code,
+    )
 
 
 def nearest(path: Path) -> Path:
@@ -558,15 +582,14 @@ def clock(patient: Patient) -> Iterator[Finding]:
     newest = newest_record(patient.place.store)
     if newest > time.time() + CLOCK_SECONDS:
         told = True
-        day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest))
         yield Finding(
             level="warn",
-            found=f"now is before the newest record, of {day}",
+            found=f"now is before the newest record, of {clock_time(newest, True)}",
             todo="set this machine's clock, best by a time server",
         )
     if not told:
         agreeing = "".join(f", as {what} has it" for what in ahead)
-        yield Finding(level="ok", found=time.strftime("%Y-%m-%d %H:%M:%S %Z") + agreeing)
+        yield Finding(level="ok", found=clock_time(time.time(), True) + agreeing)
 
 
 def newest_record(root: Path) -> float:
@@ -592,6 +615,7 @@ CHECKS: dict[str, Callable[[Patient], Iterator[Finding]]] = {
     "ray": ray,
     "mlflow": mlflow,
     "store": store,
+    "records": records,
     "sweep": sweep,
     "data": data,
     "clock": clock,

@@ -74,6 +74,10 @@ class CorruptRecord(SweeperError):
     exit_code = 6
 
 
+class NewerFormat(ValueError):
+    """Of what a newer version of this program wrote: sound, though not to us."""
+
+
 def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> str:
     """ "unknown key 'schedual' in kl; did you mean 'schedule'? one of schedule, start" """
     choices = sorted(map(str, known))  # May be very many, and each very long.
@@ -83,7 +87,8 @@ def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> str:
     near = difflib.get_close_matches(str(name)[:80], nearest(str(name)[:80], choices), n=1)
     hint = f"; did you mean {quoted(near[0])}?" if near else ";"
     more = f" and {len(choices) - 30} more" if len(choices) > 30 else ""
-    return f"{said}{hint} one of {', '.join(choices[:30])}{more}"
+    listed = (quoted(choice) if "," in choice else choice for choice in choices[:30])
+    return f"{said}{hint} one of {', '.join(listed)}{more}"
 
 
 def nearest(name: str, choices: Sequence[str]) -> list[str]:

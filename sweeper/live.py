@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -19,10 +20,11 @@ from sweeper.record import COST, PROGRESS, Record
 from sweeper.render import terminal
 from sweeper.tables import Table
 from sweeper.track.folder import Folder
-from sweeper.track.journal import seconds_spent
+from sweeper.track.parcel import title
 from sweeper.trial import Key, Trial
 
 SECONDS_BETWEEN_LOOKS = 1.0
+LOST = ("failed", "diverged", "exceeded", "corrupt")
 
 
 @dataclass(kw_only=True)
@@ -40,12 +42,13 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.todo = {trial.key: trial for trial in self.trials}
-        self.costs_before = {key.trial_id: self.cost_so_far(key.trial_id) for key in self.todo}
+        anew = {key.trial_id for key in self.todo if self.is_made_anew(key)}
+        ids = dict.fromkeys(key.trial_id for key in self.todo)
+        self.costs_before = {id: 0.0 if id in anew else self.cost_so_far(id) for id in ids}
         # A record's seconds are all that was spent in its trial. Where that was trained
         # before, in this run or another, it is no measure of what a scoring takes.
         self.spent = {
-            id: seconds_spent(self.folder.entries(id))["seconds"]
-            for id in self.costs_before.keys() & self.plan.trained
+            id: self.total(id)["seconds"] for id in (ids.keys() & self.plan.trained) - anew
         }
         self.took: dict[Key, float] = {}
 
@@ -54,6 +57,16 @@ class Watch:
         if record.seconds:
             self.took[record.key] = record.seconds - self.spent.get(record.trial_id, 0.0)
             self.spent[record.trial_id] = record.seconds
+
+    def is_made_anew(self, key: Key) -> bool:
+        """Whether nothing of its training counts as made: other code did it, and no attempt has
+        begun it anew yet."""
+        return self.plan.states[key] == "stale" and self.total(key.trial_id)["done"]
+
+    def total(self, trial_id: str) -> Mapping[str, Any]:
+        """What the training took whose files are there."""
+        total = self.folder.totals(trial_id)
+        return total.get("now", total)
 
     def cost_so_far(self, trial_id: str) -> float:
         history = self.folder.history(trial_id)
@@ -64,7 +77,13 @@ class Watch:
         """One a trial: its next evaluation is what waits or runs, the others come later."""
         unfinished = [trial for key, trial in self.todo.items() if key not in self.records]
         found = self.folder.find(unfinished)
-        running = [t for t in unfinished if t.key in found and found[t.key].state == "running"]
+        running = [
+            trial
+            for trial in unfinished
+            if (trial.key in found and found[trial.key].state == "running")
+            # The result that other code made is found until there is a new one.
+            or (self.plan.states[trial.key] == "stale" and self.folder.is_running(trial.id))
+        ]
         return list({trial.id: trial for trial in reversed(running)}.values())[::-1]
 
     def updates_per_second(self, running: Sequence[Trial]) -> float:
@@ -77,7 +96,7 @@ class Watch:
     def seconds_left(self, running: Sequence[Trial]) -> float | None:
         """Wall seconds until all is done, from how long trials of the same labels took, or
         will take by the progress that they tell; None while nothing is known of any."""
-        begun = {trial.key: self.folder.totals(trial.id) for trial in running}
+        begun = {trial.key: self.total(trial.id) for trial in running}
         told = {key: it for key, it in begun.items() if PROGRESS in it and not it["done"]}
         took = {key: it["seconds"] / it[PROGRESS] for key, it in told.items()} | self.took
         if not took:
@@ -111,7 +130,7 @@ class Watch:
     def headline(self, now: Plan, running: Sequence[Trial]) -> Text:
         counts = now.counts
         parts = [f"{finished(now)}/{counts['total']} done", f"{len(running)} running"]
-        parts += [f"{counts[s]} {s}" for s in ("failed", "diverged", "exceeded") if counts[s]]
+        parts += [f"{counts[s]} {s}" for s in LOST if counts[s]]
         parts.append(f"{self.updates_per_second(running):,.0f} updates/s")
         left = self.seconds_left(running)
         parts.append(f"{clock(left)} left" if left is not None else "time left: not known yet")
@@ -138,11 +157,6 @@ def finished(plan: Plan) -> int:
 
 def kind(trial: Trial) -> tuple[str, ...]:
     return tuple(label for axis, label in trial.labels.items() if axis != "seed")
-
-
-def title(trial: Trial) -> str:
-    """ "Topics · MaxPool · With · seed 1" """
-    return " · ".join([*kind(trial), f"seed {trial.seed}"])
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeper.design import points
 from sweeper.spec.sweep import Point, Sweep, TableSpec
-from sweeper.trial import Key, Trial, flatten
+from sweeper.trial import Key, Trial, flatten, told
 
 ABSENT = object()  # the value of a key that a level does not write
 KEYS_SHOWN = 4
@@ -30,11 +30,11 @@ class Merge:
     tables: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        shown = [spelled(point) for point in self.points[:POINTS_SHOWN]]
+        shown = [told(point) or "no label" for point in self.points[:POINTS_SHOWN]]
         more = len(self.points) - len(shown)
         which = ", ".join(shown) + (f" and {more} more" if more else "")
         apart = f"; shown apart in {', '.join(self.tables)}" if self.tables else ""
-        return f"one trial: {' '.join(filter(None, [spelled(self.at), which]))} ({self.why}){apart}"
+        return f"one trial: {' '.join(filter(None, [told(self.at), which]))} ({self.why}){apart}"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -43,10 +43,6 @@ class Merge:
             "why": self.why,
             "tables": list(self.tables),
         }
-
-
-def spelled(labels: Mapping[str, str]) -> str:
-    return " ".join(f"{axis}={label}" for axis, label in labels.items())
 
 
 def merges(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Merge, ...]:

@@ -13,9 +13,20 @@ from sweeper.trial import Key, TrainerRef, Trial
 
 # done: a valid result exists. stale: it does, but other code made it (kept and marked,
 # not run again). failed, diverged, exceeded: it ended without one. running: a live process has
-# it. unscored: none of these, but another evaluation has a result, so it is trained.
+# it. corrupt: what the store has of it cannot be believed, and is in the way of training it.
+# unscored: none of these, but another evaluation has a result, so it is trained.
 # missing: not even that.
-STATES = ("done", "stale", "running", "unscored", "missing", "failed", "diverged", "exceeded")
+STATES = (
+    "done",
+    "stale",
+    "running",
+    "unscored",
+    "missing",
+    "failed",
+    "diverged",
+    "exceeded",
+    "corrupt",
+)
 RETRIABLE = ("failed", "diverged", "exceeded", "stale")  # when asked
 
 
@@ -39,8 +50,18 @@ class Plan:
     @property
     def filled(self) -> bool:
         """Whether each trial that was asked for has a result."""
+        return self.is_filled_but_for()
+
+    def is_filled_but_for(self, *states: str) -> bool:
         asked = (trial for trial in self.trials if self.asked_for(trial))
-        return all(self.states[trial.key] in ("done", "stale") for trial in asked)
+        return all(self.states[trial.key] in ("done", "stale", *states) for trial in asked)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What cannot be believed of the trials that were asked for, a file each."""
+        keys = dict.fromkeys(trial.key for trial in self.trials if self.asked_for(trial))
+        corrupt = (key for key in keys if self.states[key] == "corrupt")
+        return tuple(str(self.records[key].error) for key in corrupt)
 
     @property
     def todo(self) -> tuple[Trial, ...]:
@@ -141,12 +162,7 @@ def plan(
 def state(record: Record | None, code_digest: str | None, *, trained: bool = False) -> str:
     if record is None:
         return "unscored" if trained else "missing"
-    stamp = record.provenance
-    # Several where one attempt continued, or evaluated anew, what another had trained.
-    made_by = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
-    if record.state == "done" and code_digest and any(code != code_digest for code in made_by):
-        return "stale"
-    return record.state
+    return "stale" if record.made_by_other(code_digest) else record.state
 
 
 def in_order(trials: Iterable[Trial]) -> tuple[Trial, ...]:

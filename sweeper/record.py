@@ -11,9 +11,9 @@ from sweeper.trial import Key
 
 # done: a valid result exists. failed: an error or a dead worker. diverged: a measurement
 # was not finite. exceeded: it was ended at its own budget. running: a live attempt holds the
-# lease and no result exists yet.
+# lease and no result exists yet. corrupt: what the store has of it cannot be believed.
 # Planning adds three states that need more than the record: missing, unscored and stale.
-State = Literal["running", "done", "failed", "diverged", "exceeded"]
+State = Literal["running", "done", "failed", "diverged", "exceeded", "corrupt"]
 
 COST = "cost/updates"  # the reserved cost key: parameter updates, all kinds summed
 PROGRESS = "progress"  # the other reserved key: the share of training done, in (0, 1]
@@ -46,6 +46,14 @@ class Record:
     @property
     def cost(self) -> float | None:
         return self.result.get(COST)
+
+    def made_by_other(self, code_digest: str | None) -> bool:
+        """Whether it is a result in which other code had a part (None: not compared)."""
+        stamp = self.provenance
+        # Several where one attempt continued, or evaluated anew, what another had trained.
+        made_by = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
+        done = self.state == "done" and code_digest is not None
+        return done and any(code != code_digest for code in made_by)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

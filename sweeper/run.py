@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper import estimates
 from sweeper.budget import UNLIMITED, Account, Spent, over
-from sweeper.changes import Changes, Snapshot, compare
+from sweeper.changes import Changes
 from sweeper.claims import Verdicts, judge
-from sweeper.design import chosen, expand, points, trainers
+from sweeper.comparing import compare
+from sweeper.design import chosen, expand, idle, points, trainers
 from sweeper.dispatch import device, dispatcher, fitted, slots
-from sweeper.errors import EnvironmentFault, Mark, Problem, SpecError, TrainerError
+from sweeper.errors import (
+    CorruptRecord,
+    EnvironmentFault,
+    Mark,
+    OverBudget,
+    Problem,
+    SpecError,
+    TrainerError,
+)
 from sweeper.estimates import Estimate, estimate
 from sweeper.plan import Plan, plan
 from sweeper.provenance import code_digest
 from sweeper.record import Measurement, Record
-from sweeper.render import RENDERERS
+from sweeper.render import RENDERERS, files
 from sweeper.render.claims import CLAIM_RENDERERS
 from sweeper.sharing import Shared, share
+from sweeper.snapshot import Snapshot
 from sweeper.spec import Resources, Sweep
-from sweeper.spec.sweep import Limits
-from sweeper.tables import Table, mixtures, tabulate
+from sweeper.spec.sweep import Curves, Limits
+from sweeper.tables import Table, mixtures, tabulate, unshown
 from sweeper.track import open_store, snapshots
 from sweeper.track.courier import Courier
 from sweeper.track.folder import Folder, make
@@ -99,6 +112,15 @@ def look(
     return look_again(sweep, trials, place, retry, source, asked)
 
 
+def remarks(sweep: Sweep, plan: Plan) -> list[Problem]:
+    """What is no error and seldom meant."""
+    alone = unshown(sweep, plan.trials)
+    which = ", ".join(dict.fromkeys(" ".join(t.labels.values()) for t in alone[:3]))
+    said = f"{len(alone)} included trials are in no table, figure or claim ({which} ...)"
+    mark = sweep.include[0].mark if sweep.include else None
+    return [*idle(sweep), *([Problem(message=said, mark=mark)] if alone else [])]
+
+
 def studies(sweep: Sweep, place: Place) -> tuple[Trial, ...]:
     """The file's own configuration for each study of its search."""
     check_trainers(sweep)
@@ -152,13 +174,26 @@ def look_again(
 def changes(sweep: Sweep, plan: Plan, place: Place) -> Changes | None:
     """What is different in the design since the sweep's last run; None before a first one.
     Raises CorruptRecord where what that left cannot be believed."""
-    then = snapshots.kept(place.store, sweep.name, sweep.variant)
-    return None if then is None else compare(then, Snapshot.of(sweep, plan.trials))
+    now = Snapshot.of(sweep, plan.trials)
+    then = snapshots.kept(place.store, now.sweep, now.variant, now.source)
+    return None if then is None else compare(then, now)
 
 
-def remember(sweep: Sweep, plan: Plan, place: Place) -> None:
-    """Leave the design in the store, for the next plan to say what has changed."""
-    snapshots.keep(place.store, Snapshot.of(sweep, plan.trials, time.time()))
+def remember(sweep: Sweep, plan: Plan, place: Place, *, begun: bool = False) -> None:
+    """Leave the design in the store, for the next plan to say what has changed; where trials
+    were only `begun`, and no run has left them, so that nobody takes them for waste."""
+    now = Snapshot.of(sweep, plan.trials, time.time(), begun=begun)
+    if begun:
+        with suppress(CorruptRecord):
+            then = snapshots.kept(place.store, now.sweep, now.variant, now.source)
+            if then is not None and now.keys <= then.keys:
+                return
+    snapshots.keep(place.store, now)
+
+
+def namesakes(sweep: Sweep, place: Place) -> list[str]:
+    """Other files whose sweeps have this one's name, and were run into this store, too."""
+    return snapshots.namesakes(place.store, sweep.name, os.path.abspath(sweep.source))
 
 
 def shared(sweep: Sweep, plan: Plan, place: Place) -> list[Shared]:
@@ -166,7 +201,7 @@ def shared(sweep: Sweep, plan: Plan, place: Place) -> list[Shared]:
     keys = [trial.key for trial in plan.trials]
     found = []
     for then in snapshots.all_kept(place.store)[0]:
-        if then.sweep == sweep.name:
+        if then.sweep == sweep.name or then.begun:
             continue
         name = then.sweep if then.variant == sweep.variant else f"{then.sweep} · {then.variant}"
         found.append(share(keys, then.keys, name, then.at))
@@ -192,21 +227,43 @@ def estimated(
     return estimate(plan, place.folder, gpus=resources.gpus, slots=together)
 
 
-def over_budget(sweep: Sweep, spent: Spent, expected: Estimate) -> str | None:
-    """Which limit what is spent and what is expected pass together, if one. Wall time is that
-    of the run to come."""
-    left = Spent(updates=expected.updates, wall=expected.wall_seconds, gpu_hours=expected.gpu_hours)
-    return over(sweep.budget.total, replace(spent, wall=0.0) + left)
+def probes(plan: Plan, place: Place) -> tuple[tuple[Trial, ...], int]:
+    """See estimates.probes."""
+    return estimates.probes(plan, place.folder)
 
 
-def clear(plan: Plan, place: Place) -> None:
-    """Forget what is to be made anew: a checkpoint of other code, or of a run that
-    diverged, is nothing to continue from. Where only a scoring diverged, training did not:
-    its checkpoint, and what other evaluations gave, stay."""
-    for trial in plan.todo:
-        state = plan.states[trial.key]
-        if state == "stale" or (state == "diverged" and trial.id not in plan.trained):
-            place.folder.forget(trial.id)
+def running(plan: Plan, place: Place) -> list[Trial]:
+    """Of the trials that were asked for those that a process is at, one a training; also where
+    the result that other code made still stands."""
+    asked = {trial.id: trial for trial in plan.trials if plan.asked_for(trial)}
+    return [
+        trial
+        for trial in asked.values()
+        if plan.states[trial.key] == "running"
+        or (plan.states[trial.key] == "stale" and place.folder.is_running(trial.id))
+    ]
+
+
+def over_budget(sweep: Sweep, plan: Plan, spent: Spent, left: Spent) -> str | None:
+    """Which limit what is spent and what is left pass together, if one; none where nothing is
+    left to do. Wall time is that of the run to come."""
+    return over(sweep.budget.total, replace(spent, wall=0.0) + left) if plan.todo else None
+
+
+def refuse_over_budget(sweep: Sweep, plan: Plan, expected: Estimate, spent: Spent) -> None:
+    """Raises OverBudget where what is spent, with what is known for sure of the rest, is too
+    much: what near configurations took is no ground to refuse a run."""
+    if said := over_budget(sweep, plan, spent, expected.sure):
+        raise OverBudget(
+            f"over the budget: {said}, spent and expected; "
+            "run --to-budget goes as far as the budget reaches"
+        )
+
+
+def lost(plan: Plan, record: Record) -> bool:
+    """Whether a trial has ended without a result, and its state does not say so: what other
+    code made stays until there is something in its place."""
+    return record.state != "done" and plan.states[record.key] in ("done", "stale")
 
 
 def train(
@@ -216,12 +273,15 @@ def train(
     on_record: Callable[[Record], None],
     stop: threading.Event,
     *,
+    hurry: threading.Event | None = None,
     limits: Limits = UNLIMITED,
+    retry: frozenset[str] = frozenset(),
     score_only: bool = False,
     probe: bool = False,
 ) -> None:
-    """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set.
-    `limits` are those of each. With `score_only` what is trained is scored, and nothing is
+    """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set, and
+    waits no longer for what runs once `hurry` is. `limits` are those of each; the states in
+    `retry` are run again. With `score_only` what is trained is scored, and nothing is
     trained; with `probe` each is stopped once it has said something of its cost."""
     surroundings = Surroundings(
         store=place.store,
@@ -230,6 +290,7 @@ def train(
         cpus=machine.resources.cpus,
         gpus=machine.resources.gpus,
         limits=limits,
+        retry=retry,
         score_only=score_only,
         probe=probe,
     )
@@ -240,6 +301,7 @@ def train(
         resources=machine.resources,
         slots=machine.slots,
         stop=stop,
+        hurry=hurry,
     )
 
 
@@ -253,6 +315,7 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
             plan.records,
             states=plan.states,
             histories=histories(place),
+            artifacts=artifacts(place),
         )
         for name in names or sweep.tables
     ]
@@ -261,6 +324,11 @@ def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) ->
 def histories(place: Place) -> Callable[[Trial], tuple[Measurement, ...]]:
     """What is recorded of a trial's course, under its own evaluation."""
     return lambda trial: place.folder.history(trial.id, trial.evaluation_id)
+
+
+def artifacts(place: Place) -> Callable[[Trial, str], bytes | None]:
+    """The content of a file that a trial left, by its name."""
+    return lambda trial, name: place.folder.artifact(trial.id, name)
 
 
 def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -> list[Figure]:
@@ -275,7 +343,7 @@ def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -
             plan.records,
             states=plan.states,
             histories=histories(place),
-            artifacts=lambda trial, file: place.folder.artifact(trial.id, file),
+            artifacts=artifacts(place),
         )
         for name in names or sweep.figures
     ]
@@ -298,6 +366,29 @@ def drawn(
     return written
 
 
+def report(
+    sweep: Sweep, plan: Plan, place: Place, *, again: str, retry: Callable[[str], str]
+) -> str:
+    """Everything that there is of a sweep, as one page (see sweeper/report). `again` and
+    `retry` are what a person types to fill what is missing, and to run what ended again."""
+    from sweeper.figures import draw
+    from sweeper.report import gather, page
+
+    made = figures(sweep, plan, place)
+    contents = gather(
+        sweep,
+        plan,
+        place.folder,
+        tables=tables(sweep, plan, place),
+        claims=claims(sweep, plan),
+        figures=made,
+        pictures={figure.name: draw(figure, "png") for figure in made if figure.kind != "curves"},
+        again=again,
+        retry=retry,
+    )
+    return page(contents)
+
+
 def claims(sweep: Sweep, plan: Plan, names: Iterable[str] = ()) -> Verdicts:
     """What the plan's records say of the named claims of the sweep (all of them by default)."""
     return judge(sweep, plan.trials, plan.records, states=plan.states, names=names)
@@ -306,13 +397,35 @@ def claims(sweep: Sweep, plan: Plan, names: Iterable[str] = ()) -> Verdicts:
 def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> Courier:
     """Who takes records and tables to MLflow while trials run, told of the records that
     there are already; `again`: also of what MLflow has."""
-    rows = {name: table.rows for name, table in sweep.tables.items()}
-    origin = Origin(sweep=sweep.name, profile=sweep.variant, rows=rows)
+    origin = Origin(
+        sweep=sweep.name,
+        profile=sweep.variant,
+        rows={name: table.rows for name, table in sweep.tables.items()},
+        axes=[axis.name for axis in sweep.axes],
+        results=shown(sweep),
+        curves=followed(sweep),
+    )
     messenger = Courier(place.folder, origin, place.tracking, again=again)
     for trial in plan.trials:
-        if trial.key in plan.records:
+        if trial.key in plan.records and plan.states[trial.key] != "corrupt":
             messenger.notice(trial)
     return messenger
+
+
+def shown(sweep: Sweep) -> list[str]:
+    """The result keys that tables show, each once, in reading order."""
+    names = dict.fromkeys(name for table in sweep.tables.values() for name in table.values)
+    metrics = [sweep.metrics[name] for name in names]
+    keys = (key for metric in metrics for key in (metric.source, metric.fallback))
+    return list(dict.fromkeys(key for key in keys if key))
+
+
+def followed(sweep: Sweep) -> list[str]:
+    """The result keys of which figures draw the course, each once."""
+    curves = [figure for figure in sweep.figures.values() if isinstance(figure, Curves)]
+    names = dict.fromkeys(name for figure in curves for name in figure.y)
+    known = {name: metric.source for name, metric in sweep.metrics.items()}
+    return list(dict.fromkeys(known.get(name, name) for name in names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,9 +468,10 @@ def publish(
     said = {table.name: RENDERERS["md"](table) for table in tables}
     for table in tables:
         for style in sweep.tables[table.name].write:
-            path = folder / f"{table.name}.{style}"
-            write_whole(path, RENDERERS[style](table).encode())
-            written.append(path)
+            for ending, text in files(table, style).items():
+                path = folder / f"{table.name}.{ending}"
+                write_whole(path, text.encode())
+                written.append(path)
     if claims.verdicts:
         said["claims"] = CLAIM_RENDERERS["md"](claims)
         written.append(folder / "claims.md")

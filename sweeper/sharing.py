@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from sweeper.sizes import day
 from sweeper.trial import Key
 
 
@@ -35,8 +35,8 @@ class Shared:
     @property
     def briefly(self) -> str:
         """ "table1 (18 of 36, run 2026-11-25)" """
-        day = datetime.fromtimestamp(self.at or 0.0).strftime("%Y-%m-%d")
-        return f"{self.other} ({self.shared} of {self.total}, run {day}{self.otherwise})"
+        run = f"run {day(self.at or 0.0)}{self.otherwise}"
+        return f"{self.other} ({self.shared} of {self.total}, {run})"
 
     @property
     def otherwise(self) -> str:

@@ -1,10 +1,11 @@
-"""Bytes, seconds and paths in; words for them out, and back where a person writes them."""
+"""Bytes, times and paths in; words for them out, and back where a person writes them."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
+import time
 from pathlib import Path
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -17,6 +18,15 @@ def bytes_in_words(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def clock(at: float, seconds: bool = False) -> str:
+    """A time since the epoch as a person here reads it: "2026-11-25 14:02"."""
+    return time.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def day(at: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(at))
 
 
 def age_in_words(seconds: float) -> str:

@@ -283,7 +283,7 @@ def check_command(trainer: TrainerRef) -> None:
         raise TrainerError(f"trainer: there is no program {program!r} to run")
     words = takewhile(lambda word: word not in ("-m", "-c"), words)
     script = next(filter(SCRIPT.fullmatch, words), None)
-    if script is None or Path(script).is_file():
+    if script is None or os.path.isfile(script):  # Path.is_file raises where a name is too long.
         return
     folder = Path(trainer.folder or "", script).parent
     scripts = [path.name for path in folder.glob(f"*{Path(script).suffix}")]

@@ -22,20 +22,24 @@ ID_CHARACTERS = 16
 class TrainerRef:
     """How a trainer is named in a sweep file: a function ("pkg.module:name" or an entry
     point) or a command line, and optionally the module that types its configuration.
-    `folder`, absolute, is that of the file which says the command: where its paths are looked
-    for first. It is no part of an identity, which is the words as they are written."""
+    Where code lies beside the sweep file, `folder` (absolute) is where it is looked for first,
+    and `home` is that folder within the project: two scripts that are both called train.py
+    are two trainers, wherever the project lies."""
 
     function: str | None = None
     command: tuple[str, ...] | None = None
     config: str | None = None
     folder: str | None = None
+    home: str = ""
 
     def __post_init__(self) -> None:
         assert (self.function is None) != (self.command is None), (self.function, self.command)
 
     @property
     def identity(self) -> str | list[str]:
-        return self.function if self.function is not None else list(self.command)
+        if self.function is not None:
+            return f"{self.home}/{self.function}" if self.home else self.function
+        return [f"{self.home}/", *self.command] if self.home else list(self.command)
 
     @property
     def spelled(self) -> str:
@@ -76,6 +80,11 @@ class Trial:
     def full_config(self) -> dict[str, Any]:
         """What the trainer is given: training and evaluation settings, nested together."""
         return merge(self.config, self.evaluation)
+
+
+def told(labels: Mapping[str, str]) -> str:
+    """ "model=MaxPool seed=0" """
+    return " ".join(f"{axis}={label}" for axis, label in labels.items())
 
 
 class Shared(dict):

@@ -47,9 +47,10 @@ OnWait = Callable[[Trial, LeaseHeld], None]
 class Surroundings:
     """Where a trial runs. `store` is the store's root and `data` that of the corpora, both
     absolute, so that they mean the same in every process. `gpus` is how many, or what share of
-    one, a trial holds, `limits` the most that its training may cost. `score_only`: nothing is
-    trained, and a trial that cannot be scored is left as it was. `probe`: a trial is stopped as
-    soon as it has said something of what the whole will take."""
+    one, a trial holds, `limits` the most that its training may cost. `retry`: the states that are
+    run again although they ended: what is stale or diverged begins anew. `score_only`: nothing
+    is trained, and a trial that cannot be scored is left as it was. `probe`: a trial is stopped
+    as soon as it has said something of what the whole will take."""
 
     store: Path
     data: Path | None = None
@@ -57,6 +58,7 @@ class Surroundings:
     cpus: int = 1
     gpus: float = 0
     limits: Limits = UNLIMITED
+    retry: frozenset[str] = frozenset()
     score_only: bool = False
     probe: bool = False
 
@@ -89,13 +91,12 @@ def execute(
     store = Folder(surroundings.store)
     awaited = 0
     while True:
-        attempt = begin(
-            store, trial, stamp["code_digest"], surroundings.gpus, on_wait, stopped, awaited
-        )
+        attempt = begin(store, trial, stamp["code_digest"], surroundings, on_wait, stopped, awaited)
         if not isinstance(attempt, Attempt):
             return attempt
         peak, reason = Peak(), "interrupted"
         try:
+            attempt.arrange(surroundings.retry)
             with surrounded(attempt, surroundings):
                 came = run_trainer(trial, attempt, surroundings, stamp, peak, on_measure, stopped)
                 if came is None:
@@ -122,7 +123,8 @@ def bury(
     LeaseHeld or FencedOut where another process is at the trial: once it is `waited` for,
     its record is the trial's."""
     store = Folder(surroundings.store)
-    if (record := ended(store, trial, 1 if waited else 0)) is not None:
+    code = provenance.code_digest(trial.trainer)
+    if (record := ended(store, trial, code, surroundings, 1 if waited else 0)) is not None:
         return record
     attempt = store.start(trial)
     try:
@@ -137,7 +139,7 @@ def begin(
     store: Folder,
     trial: Trial,
     code_digest: str | None,
-    gpus: float,
+    surroundings: Surroundings,
     on_wait: OnWait | None,
     stopped: Callable[[], bool],
     awaited: int = 0,
@@ -146,10 +148,10 @@ def begin(
     number of the attempt by which another process has taken it over."""
     told = False
     while not stopped():
-        if (record := ended(store, trial, awaited)) is not None:
+        if (record := ended(store, trial, code_digest, surroundings, awaited)) is not None:
             return record
         try:
-            return store.start(trial, code_digest, gpus)
+            return store.start(trial, code_digest, surroundings.gpus)
         except LeaseHeld as held:
             if not told and on_wait is not None:
                 on_wait(trial, held)
@@ -158,15 +160,36 @@ def begin(
     return None
 
 
-def ended(store: Folder, trial: Trial, awaited: int) -> Record | None:
-    """The record of a trial that is done; or, where an attempt of another process was
-    `awaited` (its number; 0: none), the one that it has just written, however it ended. One
-    that is older, since that attempt was under another evaluation, says nothing new."""
+def ended(
+    store: Folder,
+    trial: Trial,
+    code_digest: str | None,
+    surroundings: Surroundings,
+    awaited: int = 0,
+) -> Record | None:
+    """The record of a trial that is done (and not to be made anew), or that is over its limits
+    already; or, where an attempt of another process was `awaited` (its number; 0: none), the
+    one that it has just written, however it ended. One that is older, since that attempt was
+    under another evaluation, says nothing new."""
     record = store.record(trial)
     if record is None or record.state == "running":
         return None
-    new = 0 < awaited <= record.attempt
-    return record if new or record.state == "done" else None
+    if 0 < awaited <= record.attempt:
+        return record
+    if record.state == "exceeded" and is_over(store, record, surroundings.limits):
+        return record
+    anew = "stale" in surroundings.retry and record.made_by_other(code_digest)
+    return record if record.state == "done" and not anew else None
+
+
+def is_over(store: Folder, record: Record, limits: Limits) -> bool:
+    """Whether what its training has cost is over the limits as they are now, too."""
+    if limits == UNLIMITED or store.is_trained(record.trial_id):
+        return False
+    total = store.totals(record.trial_id)
+    taken = total.get("now", total)
+    spent = Spent(updates=record.cost or 0.0, wall=taken["seconds"], gpu_hours=taken["gpu_hours"])
+    return over(limits, spent) is not None
 
 
 def conclude(attempt: Attempt, record: Record, surroundings: Surroundings) -> Record:
@@ -195,8 +218,8 @@ def run_trainer(
         data=surroundings.data,
         score_only=surroundings.score_only,
     )
-    trained = attempt.cost if run.score_only else 0.0  # updates that training took
-    limits = limits_of(trial, surroundings)
+    paid = attempt.cost  # updates that training has taken, if it is done
+    bill = Bill.of(attempt, surroundings)
     cpu_began = cpu_seconds()
 
     def outcome(state: State, result: Mapping[str, float], error: str | None = None) -> Record:
@@ -230,8 +253,8 @@ def run_trainer(
                 return outcome("done", last)
             count += 1
             cost = values.get(COST, float(count))
-            if values.get(COST, trained) < trained:
-                said = f"it trains, at {cost:g} of {trained:g} updates, and was to score only"
+            if run.score_only and values.get(COST, paid) < paid:
+                said = f"it trains, at {cost:g} of {paid:g} updates, and was to score only"
                 return outcome("failed", {}, said)
             attempt.measure(cost, values)
             if on_measure is not None:
@@ -241,31 +264,66 @@ def run_trainer(
                 named = ", ".join(f"{key} was {value}" for key, value in bad.items())
                 return outcome("diverged", last, f"{named} at {cost:g} updates")
             last = values
-            spent = Spent(
-                updates=values.get(COST, 0.0), wall=attempt.seconds, gpu_hours=attempt.gpu_hours
-            )
-            # At progress 1 all is paid: what is left is only scoring.
-            if (which := over(limits, spent)) and values.get(PROGRESS, 0.0) < 1:
+            if (which := bill.over(values)) is not None:
                 return outcome("exceeded", last, f"over its budget: {which}")
-            if stopped() or (surroundings.probe and is_telling(values)):
+            if stopped() or (surroundings.probe and is_telling(values, count)):
                 return None
     finally:
         close(iterator)
 
 
-def limits_of(trial: Trial, surroundings: Surroundings) -> Limits:
-    """None where the trial is trained already: scoring it in another way trains nothing."""
-    limited = surroundings.limits != UNLIMITED
-    if limited and Folder(surroundings.store).evaluations(trial.id):
-        return UNLIMITED
-    return surroundings.limits
+@dataclass(slots=True, kw_only=True)
+class Bill:
+    """What a trial may cost and has. It has state because time runs, and because scoring what
+    is `trained` costs nothing until it shows that it trains after all: its cost begins below
+    the `paid` updates that training took. Then it is another training, which has cost nothing
+    before `wall` and `gpu_hours`."""
+
+    attempt: Attempt
+    limits: Limits
+    trained: bool
+    paid: float
+    wall: float = 0.0
+    gpu_hours: float = 0.0
+
+    @classmethod
+    def of(cls, attempt: Attempt, surroundings: Surroundings) -> Bill:
+        store = Folder(surroundings.store)
+        trained = surroundings.limits != UNLIMITED and store.is_trained(attempt.trial.id)
+        return cls(
+            attempt=attempt,
+            limits=surroundings.limits,
+            trained=trained,
+            paid=attempt.cost,
+            wall=attempt.seconds if trained else 0.0,
+            gpu_hours=attempt.gpu_hours if trained else 0.0,
+        )
+
+    def over(self, values: Mapping[str, float]) -> str | None:
+        """Which limit is passed at a measurement. At progress 1 all is paid: what is left is
+        only scoring."""
+        share = values.get(PROGRESS)
+        if share is not None and share >= 1:
+            return None
+        if self.trained and share is None and values.get(COST, self.paid) >= self.paid:
+            return None
+        self.trained = False
+        return over(
+            self.limits,
+            Spent(
+                updates=values.get(COST, 0.0),
+                wall=self.attempt.seconds - self.wall,
+                gpu_hours=self.attempt.gpu_hours - self.gpu_hours,
+            ),
+        )
 
 
-def is_telling(values: Mapping[str, float]) -> bool:
-    """Whether a measurement says what share of training it came after, or will never say
-    it. One that has all of it behind is no probe: it is as good as done."""
+def is_telling(values: Mapping[str, float], count: int) -> bool:
+    """Whether a measurement, the `count`th, says what share of training it came after; the
+    second of a trainer that never says it, which at its first may have been at its end. One
+    that has all of it behind is no probe: it is as good as done."""
     share = values.get(PROGRESS)
-    return share is None or 0 < share < 1
+    return count > 1 if share is None else 0 < share < 1
 
 
 def seeded(trial: Trial, run: Run, peak: Peak) -> Iterator[Mapping[str, float]]:
@@ -346,7 +404,7 @@ def heartbeats(attempt: Attempt) -> Iterator[None]:
         while not done.wait(HEARTBEAT_SECONDS):
             # A fault that lasts shows at the next measurement, where it can be raised.
             with contextlib.suppress(Exception):
-                attempt.heartbeat()
+                attempt.beat()
 
     thread = threading.Thread(target=beat, name=f"heartbeat of {attempt.folder.name}", daemon=True)
     thread.start()

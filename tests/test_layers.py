@@ -16,17 +16,18 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; modules on one line may not import each other.
 SWEEPER_LAYERS = [
     {"errors"},
-    {"trial", "lookup"},
+    {"trial", "lookup", "sizes"},
     {"record", "spec"},
-    {"stats"},
-    {"tables", "trainer", "answers", "outline", "changes", "differences", "sharing", "sizes"},
-    {"claims", "design"},
+    {"stats", "snapshot"},
+    {"tables", "trainer", "answers", "outline", "changes", "differences", "sharing"},
+    {"claims", "design", "comparing"},
     {"provenance", "render", "figures", "track", "merges", "memory"},
     {"budget"},
     {"worker", "plan"},
-    {"dispatch", "estimates"},
+    {"dispatch", "estimates", "needed", "report"},
     {"run"},
-    {"live", "doctor", "cleaning"},
+    {"live", "cleaning"},
+    {"doctor"},
     {"cli"},
 ]
 TRAINER_LAYERS = [

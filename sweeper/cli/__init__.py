@@ -2,7 +2,18 @@
 environment and turns errors into exit codes."""
 
 # Each of these modules adds its verbs to the group.
-from sweeper.cli import train, read, why, around, care, editors  # isort: skip
+from sweeper.cli import train, read, why, around, doctor, logs, gc, completion, editors  # isort: skip
 from sweeper.cli.frame import main
 
-__all__ = ["around", "care", "editors", "main", "read", "train", "why"]
+__all__ = [
+    "around",
+    "completion",
+    "doctor",
+    "editors",
+    "gc",
+    "logs",
+    "main",
+    "read",
+    "train",
+    "why",
+]

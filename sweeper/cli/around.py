@@ -21,7 +21,7 @@ from sweeper.cli.frame import (
     sweep_options,
     tracking_option,
 )
-from sweeper.cli.words import shown, undelivered
+from sweeper.cli.words import admit_damage, shown, undelivered
 from sweeper.errors import EnvironmentFault
 
 
@@ -39,7 +39,8 @@ def sync(opened: Opened) -> None:
     if courier.close(timeout=600):
         click.echo(undelivered(courier), err=True)
         sys.exit(UNFIT)
-    click.echo(f"MLflow has all {len(plan.records)} records")
+    click.echo(f"MLflow has all {len(plan.records) - len(plan.damage)} records")
+    admit_damage(plan, place)
 
 
 @main.command("ui")

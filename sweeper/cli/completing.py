@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from click import Context, Parameter
 from click.shell_completion import CompletionItem
@@ -114,17 +115,48 @@ def file_of(context: Context) -> str:
 
 @offering
 def trial_ids(context: Context, begun: str) -> list[tuple[str, str]]:
-    """Each trial's, with its labels beside it where the shell shows such a thing."""
+    return ids_in(context, begun)
+
+
+@offering
+def asked_about(context: Context, begun: str) -> list[str | tuple[str, str]]:
+    """Trials; and numbers of tables, once the name of one is begun, a table at a time."""
+    tables = names_in(context, "tables")
+    if "/" not in begun:
+        return [*ids_in(context, begun), *(f"{name}/" for name in beginning(begun, tables))]
+    return beginning(begun, cells_of(context, begun.partition("/")[0]))
+
+
+def cells_of(context: Context, name: str) -> list[str]:
+    """The path of each number in a table."""
+    from sweeper.tables import paths, tabulate
+
+    sweep, trials = trials_in(context)
+    return list(paths.every(tabulate(sweep.tables[name], sweep, trials, {}, histories=no_history)))
+
+
+def no_history(trial: object) -> tuple[()]:
+    return ()
+
+
+def trials_in(context: Context) -> tuple[Any, tuple[Any, ...]]:
     from sweeper.cli.frame import folder_of_corpora, read_sweep
     from sweeper.design import expand
 
     said = context.params
     sweep = read_sweep(file_of(context), said.get("profile") or "quick", said.get("sets") or ())
     corpora = folder_of_corpora(said.get("data") or sweep.data_root)
-    trials = {trial.id: trial for trial in expand(sweep, corpora, without_data=True)}
-    given = said.get("ids") or ()
+    return sweep, expand(sweep, corpora, without_data=True)
+
+
+def ids_in(context: Context, begun: str) -> list[tuple[str, str]]:
+    """Each trial's, with its labels beside it where the shell shows such a thing."""
+    from sweeper.trial import told
+
+    trials = {trial.id: trial for trial in trials_in(context)[1]}
+    given = context.params.get("ids") or ()
     return [
-        (id, " ".join(f"{axis}={label}" for axis, label in trial.labels.items()))
+        (id, told(trial.labels))
         for id, trial in trials.items()
         if id.startswith(begun) and id not in given
     ]

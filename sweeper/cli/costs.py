@@ -3,39 +3,56 @@ too much, out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from sweeper.budget import Account, Spent, unit_of
-from sweeper.errors import OverBudget
+from sweeper.cli.frame import Opened
+from sweeper.cli.words import again
 from sweeper.estimates import Estimate
+from sweeper.plan import Plan
 from sweeper.spec.sweep import Budget, Limits, Sweep
+
+NAMED = 5  # settings in which near configurations differ
 
 BASES = {
     "continued": "continued",
+    "again": "again, for want of a checkpoint",
     "other seeds": "as other seeds",
     "near": "as near configurations",
 }
 
 
-def costs(sweep: Sweep, expected: Estimate, spent: Spent) -> Iterator[str]:
+def costs(sweep: Sweep, plan: Plan, expected: Estimate, spent: Spent) -> Iterator[str]:
     if said := cost(expected):
         yield f"cost: {said}"
     if spent.seconds:
         yield f"spent so far: {', '.join(amounts(spent.updates, spent.seconds, spent.gpu_hours))}"
     if sweep.budget != Budget():
         yield f"budget: {allowed(sweep.budget)}"
+    yield from doubts(sweep, plan, expected, spent)
 
 
-def as_json(sweep: Sweep, expected: Estimate, spent: Spent) -> dict[str, Any]:
+def doubts(sweep: Sweep, plan: Plan, expected: Estimate, spent: Spent) -> Iterator[str]:
+    """A line where the budget lasts for what is known, and may not for the rest."""
+    from sweeper import run
+
+    if run.over_budget(sweep, plan, spent, expected.sure) is None and (
+        said := run.over_budget(sweep, plan, spent, expected.most)
+    ):
+        yield f"the budget may not last: {said} by near configurations; plan --probe tells more"
+
+
+def as_json(sweep: Sweep, plan: Plan, expected: Estimate, spent: Spent) -> dict[str, Any]:
     from sweeper import run
 
     return {
         "cost": expected.as_json(),
         "spent": {key: x for key, x in asdict(spent).items() if key != "wall"},
         "budget": asdict(sweep.budget),
-        "over_budget": run.over_budget(sweep, spent, expected),
+        "over_budget": run.over_budget(sweep, plan, spent, expected.sure),
+        "may_be_over_budget": run.over_budget(sweep, plan, spent, expected.most),
     }
 
 
@@ -47,8 +64,11 @@ def cost(expected: Estimate) -> str:
     if bases:
         n, said = bases[0].split(" ", 1)
         bases[0] = f"{trials(int(n))} {said}"
-        told = amounts(expected.updates, expected.wall_seconds, expected.gpu_hours)
-        place = 1 if expected.updates else 0
+        told = ranges(expected.least, expected.most)
+        if expected.differing:
+            keys = [*expected.differing[:NAMED], *(["more"] * (len(expected.differing) > NAMED))]
+            bases[-1] += f", which differ in {', '.join(keys)}"
+        place = 1 if expected.most.updates else 0
         told[place] += f" on {expected.slots} slot{'' if expected.slots == 1 else 's'}"
         parts.append(f"about {', '.join([*told, *peaks(expected)])} ({', '.join(bases)})")
     if expected.unprobed:
@@ -63,6 +83,18 @@ def cost(expected: Estimate) -> str:
     if expected.to_score:
         parts.append(f"{trials(expected.to_score)} to score only, which is not counted")
     return "; ".join(parts)
+
+
+def ranges(least: Spent, most: Spent) -> list[str]:
+    """Like `amounts`, of what is between two."""
+    counted = [f"{between(least.updates, most.updates, rounded)} updates"] if most.updates else []
+    hours = between(least.gpu_hours, most.gpu_hours, "{:.2g}".format)
+    return [*counted, between(least.wall, most.wall, duration), f"{hours} GPU-hours"]
+
+
+def between(least: float, most: float, said: Callable[[float], str]) -> str:
+    low, high = said(least), said(most)
+    return low if low == high else f"{low} to {high}"
 
 
 def amounts(updates: float, seconds: float, gpu_hours: float) -> list[str]:
@@ -106,17 +138,12 @@ def rounded(count: float) -> str:
     return f"{count:,.0f}"
 
 
-def refuse_over_budget(sweep: Sweep, expected: Estimate, spent: Spent) -> None:
-    """Raises OverBudget where what is spent, with what is known of the rest, is too much."""
-    from sweeper import run
-
-    if said := run.over_budget(sweep, spent, expected):
-        raise OverBudget(
-            f"over the budget: {said}, spent and expected; "
-            "run --to-budget goes as far as the budget reaches"
-        )
-
-
 def reached(account: Account, missing: int) -> str:
     are = "is" if missing == 1 else "are"
     return f"budget reached: {account.ended}; {trials(missing)} {are} missing"
+
+
+def raising(opened: Opened, exceeded: int) -> str:
+    over = "is over its" if exceeded == 1 else "are over their"
+    more = f"raise budget.per_trial, and {again('run', opened)} --retry exceeded continues"
+    return f"{trials(exceeded)} {over} own budget: {more}"

@@ -153,7 +153,7 @@ def read_sweep(file: str, profile: str, sets: tuple[str, ...] = ()) -> Sweep:
     """As Python does for a script: a trainer beside the file, or where we stand, is found."""
     from sweeper.spec import read
 
-    for folder in (str(Path.cwd()), str(Path(file).resolve().parent)):
+    for folder in (str(Path.cwd()), os.path.dirname(os.path.realpath(file))):
         if folder not in sys.path:
             sys.path.append(folder)
     return read(file, profile=profile, overrides=sets)

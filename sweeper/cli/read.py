@@ -1,19 +1,20 @@
-"""Verbs about what came of a sweep: table, figure, claims."""
+"""Verbs about what came of a sweep: table, figure, claims, report."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
 from sweeper.cli.completing import named
 from sweeper.cli.frame import FAILED, REFUTED, Opened, json_option, main, sweep_options
-from sweeper.cli.words import show, shown
+from sweeper.cli.words import admit_damage, again, show, shown
 from sweeper.errors import SpecError, unknown
 from sweeper.spec.sweep import Sweep
 
-FORMATS = ("terminal", "md", "tex", "csv", "json")
+FORMATS = ("terminal", "md", "tex", "macros", "csv", "html", "json")
 PICTURES = ("png", "pdf")
 
 
@@ -34,6 +35,7 @@ def show_table(opened: Opened, name: str | None, style: str, source: str) -> Non
     names = asked_for(name, "table", sweep, sweep.tables)
     plan = run.look(sweep, opened.place, source=source)
     show(run.tables(sweep, plan, opened.place, names), style)
+    admit_damage(plan, opened.place)
 
 
 @main.command("figure")
@@ -54,9 +56,11 @@ def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> No
     if not sweep.figures:
         raise SpecError(f"{sweep.source}: there are no figures in it")
     names = asked_for(name, "figure", sweep, sweep.figures)
-    figures = run.figures(sweep, run.look(sweep, place), place, names)
+    plan = run.look(sweep, place)
+    figures = run.figures(sweep, plan, place, names)
     for path in run.drawn(sweep, figures, place, styles):
         click.echo(shown(path))
+    admit_damage(plan, place)
 
 
 @main.command("claims")
@@ -84,12 +88,46 @@ def show_claims(opened: Opened, name: str | None, style: str, as_json: bool, che
     if not sweep.claims:
         raise SpecError(f"{sweep.source}: there are no claims in it")
     names = asked_for(name, "claim", sweep, sweep.claims)
-    claims = run.claims(sweep, run.look(sweep, opened.place), names)
+    plan = run.look(sweep, opened.place)
+    claims = run.claims(sweep, plan, names)
     click.echo(CLAIM_RENDERERS["json" if as_json else style](claims), nl=False)
     if check and "refuted" in claims.counts:
         sys.exit(REFUTED)
+    admit_damage(plan, opened.place)
     if check and "missing" in claims.counts:
         sys.exit(FAILED)
+
+
+@main.command("report")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="By default report.html beside the tables.",
+)
+@sweep_options
+def write_report(opened: Opened, out: Path | None) -> None:
+    """One page with everything that there is of the sweep, to be sent to somebody.
+
+    Tables with the runs behind each number, claims, curves, cost, figures, samples, how it was
+    made and what is missing. The page loads nothing from anywhere."""
+    from sweeper import run
+    from sweeper.track.folder import make
+    from sweeper.track.sealed import write_whole
+
+    sweep, place = opened.sweep, opened.place
+    plan = run.look(sweep, place)
+    page = run.report(
+        sweep,
+        plan,
+        place,
+        again=again("run", opened),
+        retry=lambda state: f"{again('run', opened)} --retry {state}",
+    )
+    path = (out or place.tables(sweep) / "report.html").absolute()
+    make(path.parent)
+    write_whole(path, page.encode())
+    click.echo(shown(path))
+    admit_damage(plan, place)
 
 
 def asked_for(name: str | None, what: str, sweep: Sweep, known: Iterable[str]) -> tuple[str, ...]:

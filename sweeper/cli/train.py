@@ -32,11 +32,13 @@ from sweeper.cli.frame import (
 )
 from sweeper.cli.searches import say_studies
 from sweeper.cli.words import (
+    admit_damage,
     again,
     changed,
     complain,
     listed,
     merged,
+    refuse_damage,
     remember,
     shared_with,
     show,
@@ -44,8 +46,7 @@ from sweeper.cli.words import (
     summary,
     undelivered,
 )
-from sweeper.design import expand, idle
-from sweeper.estimates import one_each
+from sweeper.design import expand
 from sweeper.merges import merges
 from sweeper.plan import RETRIABLE, Plan
 from sweeper.record import Record
@@ -56,18 +57,30 @@ from sweeper.trial import Trial
 
 LISTED = 200  # trials that a plan lists unless it is asked for all
 
+retry_option = click.option(
+    "--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too."
+)
+
+
+def machine_options(command: Callable) -> Callable:
+    """What trials are run by, or would be."""
+    dispatch = click.option(
+        "--dispatch",
+        "by",
+        default="ray",
+        show_default=True,
+        shell_complete=dispatchers,
+        help="ray, or inline.",
+    )
+    slots = click.option(
+        "--slots", type=click.IntRange(min=1), help="At most so many trials at once."
+    )
+    return dispatch(slots(command))
+
 
 @main.command("run")
-@click.option(
-    "--dispatch",
-    "by",
-    default="ray",
-    show_default=True,
-    shell_complete=dispatchers,
-    help="ray, or inline.",
-)
-@click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
-@click.option("--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too.")
+@machine_options
+@retry_option
 @click.option("--to-budget", is_flag=True, help="Go as far as the file's budget reaches.")
 @where_option
 @sweep_options
@@ -81,63 +94,69 @@ def run_sweep(
 ) -> None:
     """Train what is missing, print and write the tables, draw the figures."""
     from sweeper import run
+    from sweeper.live import title
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, retry, where=where)
+    refuse_damage(plan, place)
     account = run.account(sweep, plan, place)
     if plan.todo and account.limited and not to_budget:
         expected = run.estimated(sweep, plan, place, by, slots)
-        costs.refuse_over_budget(sweep, expected, account.spent())
+        spent = account.spent()
+        run.refuse_over_budget(sweep, plan, expected, spent)
+        for line in costs.doubts(sweep, plan, expected, spent):
+            click.echo(line, err=True)
     place.folder.prepare()
     # Finding out what the machine has loads Ray: not where there is nothing to do.
     machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
     changes, news = changed(opened, plan)
-    for line in (*map(str, idle(sweep)), *merged(merges(sweep, plan.trials))):
+    for line in (*map(str, run.remarks(sweep, plan)), *merged(merges(sweep, plan.trials))):
         click.echo(line, err=True)
     for line in news if changes is None or changes else ():
         click.echo(line, err=True)
     remember(opened, plan)
-    run.clear(plan, place)
+    lost: list[tuple[Trial, Record]] = []
     with delivering(run.courier(sweep, plan, place), opened) as outcome:
+        before = plan
+
+        def ended(trial: Trial, record: Record) -> None:
+            outcome.courier.notice(trial)
+            if run.lost(before, record):
+                lost.append((trial, record))
+
         outcome.stopped = machine is not None and train_visibly(
-            sweep,
-            plan,
-            plan.todo,
-            place,
-            machine,
-            lambda trial, record: outcome.courier.notice(trial),
-            account=account,
+            sweep, plan, plan.todo, place, machine, ended, account=account
         )
         plan = run.look_again(sweep, plan.trials, place, chosen=plan.chosen)
         made = run.results(sweep, plan, place, outcome.courier)
-        outcome.filled = made.filled if where is None else plan.filled
+        # With a condition, what else the tables show was not asked for.
+        outcome.filled = plan.filled and not lost and (made.filled or where is not None)
         show(made.tables, "terminal")
         if made.claims.verdicts:
             says = f"{again('claims', opened)} says why"
             click.echo(f"claims: {counted(made.claims)}; {says}")
-        click.echo(f"{made} are in {shown(place.tables(sweep))}", err=True)
+        if str(made):
+            click.echo(f"{made} are in {shown(place.tables(sweep))}", err=True)
     if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
     if not outcome.filled:
         complain(plan, place)
+        for trial, record in lost:
+            log = shown(place.folder.path(trial.id) / "log.txt")
+            said = f"{record.state}: {title(trial)}: {record.error} ({log})"
+            click.echo(f"{said}; the result that other code made stays", err=True)
+        if exceeded := plan.counts["exceeded"]:
+            click.echo(costs.raising(opened, exceeded), err=True)
         if account.ended:
             click.echo(costs.reached(account, len(plan.todo)), err=True)
             sys.exit(BUDGET)
-        sys.exit(FAILED)
+        sys.exit(BUDGET if exceeded and plan.is_filled_but_for("exceeded") and not lost else FAILED)
 
 
 @main.command("eval")
-@click.option(
-    "--dispatch",
-    "by",
-    default="ray",
-    show_default=True,
-    shell_complete=dispatchers,
-    help="ray, or inline.",
-)
-@click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
+@machine_options
 @where_option
 @sweep_options
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=trial_ids)
@@ -154,12 +173,14 @@ def evaluate_sweep(
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, where=where)
+    refuse_damage(plan, place)
     chosen = {trial.id for trial in (named(plan.trials, ids) if ids else plan.trials)}
     todo = [trial for trial in plan.to_score if trial.id in chosen]
     untrained = [trial for trial in plan.untrained if trial.id in chosen]
     click.echo(f"{sweep.name} · {sweep.profile}: {len(todo)} to score", err=True)
     lost: list[tuple[Trial, Record]] = []
     place.folder.prepare()
+    remember(opened, plan, begun=True)
     machine = run.Machine.for_(sweep, by, slots) if todo else None
     with delivering(run.courier(sweep, plan, place), opened) as outcome:
 
@@ -172,8 +193,9 @@ def evaluate_sweep(
         outcome.stopped = machine is not None and train_visibly(
             sweep, plan, todo, place, machine, ended, score_only=True
         )
-        made = run.results(sweep, run.look_again(sweep, plan.trials, place), place, outcome.courier)
-        outcome.filled = made.filled
+        plan = run.look_again(sweep, plan.trials, place)
+        made = run.results(sweep, plan, place, outcome.courier)
+        outcome.filled = made.filled and plan.filled
         show(made.tables, "terminal")
     for trial, record in lost:
         log = shown(place.folder.path(trial.id) / "log.txt")
@@ -249,8 +271,19 @@ def train_visibly(
         live.view(watch, console) if console.is_terminal else nullcontext(),
     ):
         coming = todo if account is None else account.as_far_as_it_reaches(todo)
-        limits = sweep.budget.per_trial
-        run.train(coming, place, machine, told, stop, limits=limits, score_only=score_only)
+        # At the budget's end measurements are waited for, which are paid; after a signal only
+        # for some seconds.
+        run.train(
+            coming,
+            place,
+            machine,
+            told,
+            stop,
+            hurry=signalled,
+            limits=sweep.budget.per_trial,
+            retry=plan.retry,
+            score_only=score_only,
+        )
     return signalled.is_set()
 
 
@@ -290,15 +323,8 @@ def stopping() -> Iterator[tuple[threading.Event, threading.Event]]:
 @json_option
 @click.option("--with", "others", multiple=True, metavar="FILE", help="What it shares with these.")
 @click.option("--probe", is_flag=True, help="Run a piece of what has no known cost.")
-@click.option(
-    "--dispatch",
-    "by",
-    default="inline",
-    show_default=True,
-    shell_complete=dispatchers,
-    help="Of --probe; or ray.",
-)
-@click.option("--slots", type=click.IntRange(min=1), help="At most so many trials at once.")
+@machine_options
+@retry_option
 @click.option("--all", "every", is_flag=True, help=f"Not only the first {LISTED} trials.")
 @where_option
 @sweep_options
@@ -311,24 +337,26 @@ def plan_sweep(
     probe: bool,
     by: str,
     slots: int | None,
+    retry: tuple[str, ...],
 ) -> None:
-    """What there is, what is left to do, what it will cost, and what has changed since the
-    last run.
+    """What a run with the same options would do and cost, and what has changed since the last.
 
-    With --probe, one trial of each configuration of whose cost nothing is known is begun,
-    and stopped at its first measurement; the next run continues it."""
+    With --probe, trials are begun of configurations of whose cost nothing is known, until
+    there is something near to each, and stopped once they have said something of their cost; the
+    next run continues them. Where there is something near to each, those that differ from it in
+    a value that nothing is known of."""
     from sweeper import run
 
     if opened.sweep.search:
         say_studies(opened, as_json)
         return
-    plan = run.look(opened.sweep, opened.place, where=where)
+    plan = run.look(opened.sweep, opened.place, retry, where=where)
     account = run.account(opened.sweep, plan, opened.place)
-    expected = run.estimated(opened.sweep, plan, opened.place, at_most=slots)
-    if probe and expected.unprobed:
-        probe_some(opened, one_each(expected.unprobed), account, by, slots)
-        plan = run.look(opened.sweep, opened.place, where=where)
-        expected = run.estimated(opened.sweep, plan, opened.place, at_most=slots)
+    failed = False
+    if probe:
+        failed = probe_some(opened, plan, account, by, slots)
+        plan = run.look(opened.sweep, opened.place, retry, where=where)
+    expected = run.estimated(opened.sweep, plan, opened.place, by, slots)
     spent = account.spent()
     same = merges(opened.sweep, plan.trials)
     changes, news = changed(opened, plan)
@@ -337,25 +365,29 @@ def plan_sweep(
     if as_json:
         said = plan.as_json() | {
             "merged": [merge.as_json() for merge in same],
-            "idle": [asdict(problem) for problem in idle(opened.sweep)],
+            "remarks": [asdict(problem) for problem in run.remarks(opened.sweep, plan)],
             "changes": None if changes is None else changes.as_json(),
             "shared": [one.as_json() for one in (*shared, *also)],
-            **costs.as_json(opened.sweep, expected, spent),
+            **costs.as_json(opened.sweep, plan, expected, spent),
         }
         click.echo(json.dumps(said, indent=1))
-        if said["over_budget"]:
-            sys.exit(BUDGET)
+        admit_damage(plan, opened.place)
+        if failed or said["over_budget"]:
+            sys.exit(FAILED if failed else BUDGET)
         return
     for line in rows(plan, every):
         click.echo(line)
     click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
-    for problem in idle(opened.sweep):
+    for problem in run.remarks(opened.sweep, plan):
         click.echo(str(problem), err=True)
     for line in (*merged(same), *news, *map(str, shared), *shared_with(also)):
         click.echo(line)
-    for line in costs.costs(opened.sweep, expected, spent):
+    for line in costs.costs(opened.sweep, plan, expected, spent):
         click.echo(line)
-    costs.refuse_over_budget(opened.sweep, expected, spent)
+    admit_damage(plan, opened.place)
+    if failed:
+        sys.exit(FAILED)
+    run.refuse_over_budget(opened.sweep, plan, expected, spent)
 
 
 def rows(plan: Plan, every: bool) -> Iterator[str]:
@@ -368,30 +400,51 @@ def rows(plan: Plan, every: bool) -> Iterator[str]:
         yield f"and {len(asked) - LISTED:,} more (--all lists them)"
 
 
-def probe_some(
-    opened: Opened, trials: Sequence[Trial], account: Account, by: str, slots: int | None
-) -> None:
-    """Begin each, until it has said something of what it will take."""
+def probe_some(opened: Opened, plan: Plan, account: Account, by: str, slots: int | None) -> bool:
+    """Begin what tells most, until it has said something of what it will take; whether a
+    trial came to a bad end."""
     from sweeper import run
     from sweeper.live import title
 
+    trials, unknown = run.probes(plan, opened.place)
+    if not trials:
+        near = (
+            "what is left is as good as known" if unknown else "the cost of what is left is known"
+        )
+        click.echo(f"nothing to probe: {near}", err=True)
+        return False
     names = {trial.key: title(trial) for trial in trials}
-    click.echo(f"probing {listed(list(names.values()))}", err=True)
+    of = f"{len(trials)} of {unknown} configuration{'' if unknown == 1 else 's'}"
+    click.echo(f"probing {of} of unknown cost: {listed(list(names.values()))}", err=True)
+    failed: list[Record] = []
 
     def told(record: Record) -> None:
         why = f": {record.error}" if record.error else ""
         click.echo(f"{names[record.key]}: {record.state}{why}", err=True)
+        if record.state != "done":
+            failed.append(record)
 
+    remember(opened, plan, begun=True)  # Or a gc would take what is begun for nobody's.
     opened.place.folder.prepare()
     machine = run.Machine.for_(opened.sweep, by, slots)
     with stopping() as (stop, signalled):
         coming = account.as_far_as_it_reaches(trials)
-        limits = opened.sweep.budget.per_trial
-        run.train(coming, opened.place, machine, told, stop, limits=limits, probe=True)
+        run.train(
+            coming,
+            opened.place,
+            machine,
+            told,
+            stop,
+            hurry=signalled,
+            limits=opened.sweep.budget.per_trial,
+            retry=plan.retry,
+            probe=True,
+        )
     if signalled.is_set():
         sys.exit(STOPPED)
     if account.ended:
         click.echo(f"budget reached: {account.ended}", err=True)
+    return bool(failed)
 
 
 def shared_with_file(opened: Opened, plan: Plan, file: str) -> Shared:
@@ -403,21 +456,22 @@ def shared_with_file(opened: Opened, plan: Plan, file: str) -> Shared:
 
 @main.command("status")
 @json_option
+@where_option
 @sweep_options
-def show_status(opened: Opened, as_json: bool) -> None:
+def show_status(opened: Opened, as_json: bool, where: str | None) -> None:
     """Where a sweep stands, also while another terminal runs it."""
     from sweeper import run
 
-    plan = run.look(opened.sweep, opened.place)
+    plan = run.look(opened.sweep, opened.place, where=where)
     folder = opened.place.folder
     running = []
-    distinct = {trial.id: trial for trial in plan.trials if plan.states[trial.key] == "running"}
-    for trial in distinct.values():
+    for trial in run.running(plan, opened.place):
         history = folder.history(trial.id)
         running.append((trial, history[-1].cost if history else 0.0))
     if as_json:
         now = [{"id": trial.id, "updates": cost} for trial, cost in running]
         click.echo(json.dumps({"counts": plan.counts, "running": now}, indent=1))
+        admit_damage(plan, opened.place)
         return
     from sweeper.live import title
 
@@ -425,3 +479,4 @@ def show_status(opened: Opened, as_json: bool) -> None:
     for trial, cost in running:
         click.echo(f"  running  {title(trial)}: {cost:,.0f} updates")
     complain(plan, opened.place)
+    admit_damage(plan, opened.place)

@@ -1,19 +1,20 @@
-"""The verb why: what a trial is and why it is in its state, or in what two are different."""
+"""The verb why: what a trial is and why it is in its state, in what two are different, or what a
+number of a table is made of (why_cells.py)."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import click
 
-from sweeper.cli.completing import trial_ids
+from sweeper.cli.completing import asked_about, trial_ids
 from sweeper.cli.frame import Opened, json_option, main, sweep_options
-from sweeper.cli.words import again, shown
+from sweeper.cli.words import again, remedy, shown
 from sweeper.design import points, settings_of
 from sweeper.differences import (
     ABSENT,
@@ -31,31 +32,40 @@ from sweeper.differences import (
 from sweeper.errors import CorruptRecord, SpecError, quoted, unknown
 from sweeper.plan import Plan, state
 from sweeper.record import Record
+from sweeper.sizes import clock
 from sweeper.spec.sweep import Settings
 from sweeper.track import lease, snapshots
-from sweeper.trial import Trial
+from sweeper.trial import Trial, told
 
 DIGEST = 16  # characters of a corpus's that tell it from another
 WIDTH = 96  # columns that lines keep to where they can
 NAMED = 8  # trials or keys that a message lists
-NO_RESULT = ("missing", "running", "failed", "diverged", "exceeded")
+NO_RESULT = ("missing", "running", "failed", "diverged", "exceeded", "corrupt")
 
 
 @main.command("why")
 @json_option
 @sweep_options
-@click.argument("id", metavar="ID", shell_complete=trial_ids)
+@click.argument("id", metavar="ID|TABLE/ROW/COLUMN", shell_complete=asked_about)
 @click.argument("other", metavar="[OTHER]", required=False, shell_complete=trial_ids)
 def show_why(opened: Opened, id: str, other: str | None, as_json: bool) -> None:
-    """What the trial ID is, and why it is in its state; or how it differs from OTHER.
+    """What the trial ID is, and why it is in its state; or how it differs from OTHER. Or of
+    which runs a number of a table is made, as in table3/MaxPool/Topics/With.
 
     A trial is named by its id or the beginning of it, of FILE or of the store, or by labels,
     as in "model=Max seed=0"."""
     from sweeper import run
+    from sweeper.cli import why_cells
 
+    cell = why_cells.is_path(id, opened)
+    if cell and other is not None:
+        raise SpecError(f"{quoted(id)} is a number of a table: there is no other to compare it to")
     plan = run.look(opened.sweep, opened.place)
+    if cell:
+        why_cells.show_cell(opened, plan, id, as_json)
+        return
     asked = Asked(opened, plan)
-    one = asked.about(id)
+    one = two = asked.about(id)
     if other is not None:
         two = asked.about(other)
         found = differences(one.trial, two.trial)
@@ -64,6 +74,8 @@ def show_why(opened: Opened, id: str, other: str | None, as_json: bool) -> None:
         near = asked.nearest(one) if one.state in NO_RESULT else None
         said = alone_as_json(one, near) if as_json else alone(one, near)
     click.echo(json.dumps(said, indent=1) if as_json else "\n".join(said))
+    if "corrupt" in (one.state, two.state):
+        sys.exit(CorruptRecord.exit_code)
 
 
 # ---- what is asked about
@@ -174,7 +186,7 @@ class Asked:
         trial = self.folder.trial(id)
         if trial is None:
             raise CorruptRecord(f"{self.folder.path(id)} does not say what is trained there")
-        record = self.folder.record(trial)
+        record = self.folder.find([trial]).get(trial.key)
         # The code of a trial that the file does not have is compared where it is of a trainer
         # that the file names: a module for its configuration is part of that.
         known = {t.trainer.identity: t.trainer for t in self.plan.trials if t.trainer.function}
@@ -225,6 +237,8 @@ class Asked:
             live = lease.live(self.folder.path(trial.id))
             return f"by {live.owner} since {clock(live.since)}" if live else "it has just ended"
         assert record is not None, now
+        if now == "corrupt":
+            return f"{record.error}; {remedy(self.folder.root)}"
         ended = f"attempt {record.attempt} ended {clock(record.finished_at)}"
         if now == "stale":
             made = record.provenance.get("code_digests") or [record.provenance.get("code_digest")]
@@ -273,14 +287,6 @@ def code_now(trainer: Any) -> str | None:
     from sweeper.provenance import code_digest
 
     return code_digest(trainer)
-
-
-def clock(at: float) -> str:
-    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
-
-
-def told(labels: Mapping[str, str]) -> str:
-    return " ".join(f"{axis}={label}" for axis, label in labels.items())
 
 
 # ---- one trial

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,19 +29,64 @@ def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
     same = f" ({merged} points share one with another)" if merged else ""
     if counts["trainings"] < counts["total"]:
         same += f" of {counts['trainings']} trainings"
-    to_run = todo - counts["unscored"]
+    to_run = todo - counts["unscored"] - counts["running"]  # What runs is only waited for.
     tasks = [f"{to_run} to run"] if to_run else []
     # A trainer whose checkpoint is gone has to train again; only it can tell.
     unless = "trained anew where no checkpoint is left"
     tasks += [f"{counts['unscored']} to score ({unless})"] if counts["unscored"] else []
     what = f"{counts['total']} trials{same}, {', '.join(states)}"
-    return f"{sweep.name} · {sweep.profile}: {what}; {', '.join(tasks) or 'nothing left to do'}"
+    nothing = "nothing left to start" if counts["running"] else "nothing left to do"
+    return f"{sweep.name} · {sweep.profile}: {what}; {', '.join(tasks) or nothing}"
 
 
 def again(verb: str, opened: Opened) -> str:
     """ "sweeper run toy.yaml --profile paper": the verb on the same sweep at the same place, as
     a shell takes it."""
     return shlex.join(["sweeper", verb, str(opened.sweep.source), *opened.given])
+
+
+def refuse_damage(plan: Plan, place: Any) -> None:
+    """Raises CorruptRecord where a trial that was asked for has a record that is none."""
+    if plan.damage:
+        raise CorruptRecord(*damaged(plan, place))
+
+
+def admit_damage(plan: Plan, place: Any) -> None:
+    """At the end of a verb that only reads: what it could not believe, and the exit code."""
+    if plan.damage:
+        for line in damaged(plan, place):
+            click.echo(line, err=True)
+        sys.exit(CorruptRecord.exit_code)
+
+
+def damaged(plan: Plan, place: Any, most: int = 10) -> list[str]:
+    """A line for each of the first files that cannot be believed, and what is done about it."""
+    from sweeper.track.mlflow import RUN
+
+    more = len(plan.damage) - most
+    published = [said for said in plan.damage if said.startswith(RUN)]
+    fix = remedy(place.store)
+    if published:
+        fix = "where such a run is deleted, sweeper sync FILE publishes the record again"
+    return [
+        *(
+            f"corrupt: {said}" if said in published else f"corrupt: {shown(place.store)}/{said}"
+            for said in plan.damage[:most]
+        ),
+        *([f"and {more} more that are corrupt"] if more > 0 else []),
+        fix,
+    ]
+
+
+def remedy(store: Path) -> str:
+    return f"{repair(store)} removes what cannot be believed, and the next run makes it anew"
+
+
+def repair(store: Path) -> str:
+    """ "sweeper gc --corrupt --delete", with the store where it is not the one by default."""
+    there = Path(os.environ.get("SWEEPER_STORE") or "runs").resolve()
+    at = [] if store == there else ["--store", shown(store)]
+    return shlex.join(["sweeper", "gc", "--corrupt", "--delete", *at])
 
 
 def merged(merges: Sequence[Merge], most: int = 10) -> list[str]:
@@ -53,6 +100,12 @@ def changed(opened: Opened, plan: Plan) -> tuple[Changes | None, list[str]]:
     lines that say so."""
     from sweeper import run
 
+    for other in run.namesakes(opened.sweep, opened.place):
+        click.echo(
+            f"{shown(Path(other))} is named {opened.sweep.name}, too, and was run into this store: "
+            "the tables of one replace the other's; give each a name of its own",
+            err=True,
+        )
     try:
         changes = run.changes(opened.sweep, plan, opened.place)
     except CorruptRecord as fault:
@@ -60,12 +113,12 @@ def changed(opened: Opened, plan: Plan) -> tuple[Changes | None, list[str]]:
     return changes, [] if changes is None else changes.lines()
 
 
-def remember(opened: Opened, plan: Plan) -> None:
+def remember(opened: Opened, plan: Plan, *, begun: bool = False) -> None:
     """Keep the design for the next plan to compare; that it cannot be kept stops nothing."""
     from sweeper import run
 
     try:
-        run.remember(opened.sweep, plan, opened.place)
+        run.remember(opened.sweep, plan, opened.place, begun=begun)
     except EnvironmentFault as fault:
         click.echo(f"the next plan will not know this run: {fault}", err=True)
 

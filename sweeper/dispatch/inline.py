@@ -19,8 +19,10 @@ def dispatch(
     resources: Resources,
     slots: int | None = None,
     stop: threading.Event | None = None,
+    hurry: threading.Event | None = None,
 ) -> None:
-    """`resources` and `slots` are those of every dispatcher; here one trial has the process."""
+    """`resources`, `slots` and `hurry` are those of every dispatcher; here one trial has the
+    process, and is at its measurement when it is told to stop."""
     stop = stop or threading.Event()
     for trial in trials:
         if stop.is_set():

@@ -55,7 +55,7 @@ from sweeper.worker import Surroundings, bury, execute
 
 RETRIES = 3  # of a trial whose worker died; a trainer's own error is a record at once
 RESTARTS = 3  # of Tune, where it ends with trials left over
-GRACE_SECONDS = 5.0  # what running trials have to come to a measurement once stopped
+GRACE_SECONDS = 5.0  # what running trials have to come to a measurement once in a hurry
 POLL_SECONDS = 0.1
 OBJECT_STORE_BYTES = 128 * 2**20  # Nothing but configurations goes through it.
 
@@ -76,7 +76,8 @@ class Ended:
     """What Tune says of a trial that is over. `worker_died` for the last time: Ray's words
     for it. `fault` is the store's or ours, and nothing that another try would mend.
     `waited`: a dead worker's trial that another process has taken up meanwhile. `unwritten`
-    is what came of a scoring that left no record."""
+    is what came of an attempt that left no record: a scoring, or one whose failure has not
+    replaced an older result."""
 
     trial: Trial
     unwritten: Record | None = None
@@ -94,12 +95,14 @@ def dispatch(
     resources: Resources,
     slots: int | None = None,
     stop: threading.Event | None = None,
+    hurry: threading.Event | None = None,
     cluster: Mapping[str, Any] | None = None,
 ) -> None:
     """See sweeper.dispatch. `trials` is read in another thread. `cluster` is what Ray is
     started with: {"address": ...} joins one, {"num_cpus": 4, "num_gpus": 2} pretends."""
     cluster = cluster or {}
     stop = stop or threading.Event()
+    hurry = hurry or stop
     make(surroundings.store)
     stop_file = surroundings.store / f".stop-{secrets.token_hex(4)}"
     supply = Supply(trials, surroundings, stop, stop_file)
@@ -107,7 +110,7 @@ def dispatch(
         with running_ray(resources, cluster, surroundings.store) as scratch:
             slots = slots or room(resources)
             for _ in range(1 + RESTARTS):
-                crash = run_tune(supply, resources, slots, scratch, on_record)
+                crash = run_tune(supply, resources, slots, scratch, on_record, hurry)
                 if stop.is_set() or not supply.recall():
                     break
             else:
@@ -227,7 +230,8 @@ class Worker(tune.Trainable):
         except Exception as fault:
             fault.add_note(traceback.format_exc())
             return {"done": True, "fault": fault}
-        written = record is None or record.state == "done" or not job.surroundings.score_only
+        may_be_none = job.surroundings.score_only or job.surroundings.retry
+        written = record is None or record.state == "done" or not may_be_none
         return {
             "done": True,
             "stopped": record is None,
@@ -241,6 +245,7 @@ def run_tune(
     slots: int,
     scratch: Path,
     on_record: Callable[[Record], None],
+    hurry: threading.Event,
 ) -> Exception | None:
     """Tune once, until it has no more to do or `supply.stop` is set; what ended it early."""
     ending = Ending(supply)
@@ -278,6 +283,7 @@ def run_tune(
                     time.sleep(POLL_SECONDS)
             if supply.stop.is_set():
                 supply.stop_file.touch()
+            if supply.stop.is_set() and hurry.is_set():
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
                 if time.monotonic() > deadline:
                     break

@@ -6,7 +6,7 @@ a picture with a line less looks as whole as one without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sweeper.errors import CorruptRecord
@@ -16,10 +16,8 @@ from sweeper.figures.points import cloud_of
 from sweeper.record import COST, Record
 from sweeper.spec.sweep import Curves, FigureSpec, Metric, Scatter, Sweep
 from sweeper.tables.footers import made
-from sweeper.tables.readings import Histories, Readings, fits, label_of
+from sweeper.tables.readings import Artifacts, Histories, Readings, fits, label_of
 from sweeper.trial import Key, Trial
-
-Artifacts = Callable[[Trial, str], bytes | None]  # a file that a trial left, by its name
 
 LOST_SHOWN = 6  # groups of trials that are named
 STALE = "made by code that has changed since"

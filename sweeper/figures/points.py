@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-
 import numpy as np
 
-from sweeper.errors import unknown
 from sweeper.figures.panels import Cloud
+from sweeper.tables.arrays import loaded
 
 
 def cloud_of(content: bytes, array: str, colour: str | None = None) -> Cloud:
@@ -28,20 +25,6 @@ def cloud_of(content: bytes, array: str, colour: str | None = None) -> Cloud:
         made, (points, shares) = "projected", principal(features_NH)
         axes = tuple(f"PC {i} ({share:.0%})" for i, share in enumerate(shares, 1))
     return Cloud(points=points, made=made, axes=axes, colours=colours_N)
-
-
-def loaded(content: bytes, name: str) -> np.ndarray:
-    try:
-        file = np.load(io.BytesIO(content), allow_pickle=False)
-        names = file.files
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, AttributeError) as fault:
-        raise ValueError("it is no .npz file") from fault
-    if name not in names:
-        raise ValueError(unknown("array", name, names))
-    found = file[name]
-    if found.dtype.kind not in "fiub" or not np.isfinite(found).all():
-        raise ValueError(f"{name} is not finite numbers throughout")
-    return found.astype(np.float64)
 
 
 def matrix(found: np.ndarray, name: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A Table in, comma-separated values out, one line a cell: for spreadsheets and scripts.
 
-Numbers are whole (not rounded) and stay numbers. Text that a spreadsheet would take for a
-formula is led by an apostrophe (OWASP, "CSV Injection").
+Numbers are whole (not rounded), in the unit beside them, and stay numbers, negative ones
+too. Text that a spreadsheet would take for a formula is led by an apostrophe (OWASP, "CSV
+Injection").
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import csv
 import io
 import re
 
+from sweeper.render.layout import visible
 from sweeper.tables import Cell, Column, Row, Table
 
-_FORMULA = re.compile(r"(?m)^([^\S\n]*[=+\-@\t\r＝＋－＠])")
+# At the start of a line; and after what is the delimiter of spreadsheets of other countries,
+# which take no notice of our quotes then.
+_FORMULA = re.compile(r"(?m)(^|[;\t])([^\S\n]*[=+\-@\t\r＝＋－＠])")
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def render(table: Table) -> str:
     axes = list(table.columns[0].at) if table.columns else []
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(safe, [table.row_axis, *axes, *_FIELDS]))
+    named = [f"axis {name}" if name in _FIELDS else name for name in (table.row_axis, *axes)]
+    writer.writerow([*map(safe, named), *_FIELDS])
     for row, cells in table.lines():
         for column, cell in zip(table.columns, cells, strict=True):
             writer.writerow(_line(row, column, cell))
@@ -27,8 +33,10 @@ def render(table: Table) -> str:
 
 
 _FIELDS = (
+    "group",
     "metric",
     "kind",
+    "unit",
     "mean",
     "sd",
     "n",
@@ -43,10 +51,13 @@ _FIELDS = (
 
 
 def safe(text: str) -> str:
-    """`text` without control characters, an apostrophe before each line that would be a
-    formula."""
-    lines = re.sub(r"\r\n?", "\n", text)
-    return _FORMULA.sub(r"'\1", re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", lines))
+    """`text` with what has no glyph made visible, an apostrophe before each line that would
+    be a formula. A number is none."""
+    if _NUMBER.fullmatch(text):
+        return text
+    lines = re.sub(r"\r\n?|[\v\f\u2028\u2029]", "\n", text)
+    shown = re.sub(r"[^\n\t]+", lambda found: visible(found[0]), lines)
+    return _FORMULA.sub(r"\1'\2", shown)
 
 
 def _line(row: Row, column: Column, cell: Cell) -> list[str | float | int]:
@@ -58,8 +69,10 @@ def _line(row: Row, column: Column, cell: Cell) -> list[str | float | int]:
     return [
         safe(row.key),
         *map(safe, column.at.values()),
+        safe(row.group),
         safe(column.metric.name),
         column.kind,
+        safe("" if column.kind == "ratio" else column.metric.unit),
         shown(cell.mean),
         shown(cell.sd),
         cell.n,

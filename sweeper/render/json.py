@@ -4,6 +4,7 @@ single seeds included. Free text is as in the sweep file."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from sweeper.tables import Cell, Column, Row, Table
@@ -21,7 +22,8 @@ def render(table: Table) -> str:
         "marks": dict(table.marks),
         "footer": list(table.footer),
     }
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def _row(row: Row, cells: tuple[Cell, ...]) -> dict[str, Any]:
     return {
         "key": row.key,
         "label": row.label,
+        "group": row.group,
         "reference": row.reference is not None,
         "note": row.note,
         "cells": [_cell(cell) for cell in cells],
@@ -61,5 +64,9 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "p": cell.p,
         "resolved": cell.resolved,
         "star": cell.star,
+        "p_star": cell.p_star,
+        "circle": cell.circle,
+        "p_circle": cell.p_circle,
+        "untested": list(cell.untested),
         "notes": list(cell.notes),
     }

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
-# What can hide or reorder text: bidirectional controls and invisible characters.
-_HIDDEN = frozenset("\u061c\u200b\u200e\u200f\u2028\u2029\ufeff")
+# Invisible, though no format or control character: fillers and joiners.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+_SEEN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u08e2")  # Cf, with a glyph
+_JOINERS = frozenset("\u200c\u200d")  # part of the writing of Persian, Hindi, emoji
 NUMBER = re.compile(
     r"(?P<lead>(\*\*)?[+−]?[\d,]+)(?P<rest>(\.\d+)?[^\s±/]*)"
     r"( ± (?P<spread>[\d,]+)(?P<end>(\.\d+)?\S*))?(?P<tail>( .*)?)"
@@ -35,30 +37,50 @@ def title(name: str, profile: str, caption: str) -> str:
 
 
 def plain(text: str) -> str:
-    """One line without control characters: nothing that moves a cursor, starts an escape
-    sequence or turns the direction of writing."""
-    spaced = re.sub(r"\s+", " ", text)
+    """One line without anything that moves a cursor, starts an escape sequence, turns the
+    direction of writing or hides: white space is one space, a control character is its picture
+    (ESC is ␛), what else has no glyph is named by its code point, [U+202E]."""
+    return visible(re.sub(r"\s+", " ", re.sub("[\x1c-\x1f\x85]", _stand_in, text)))
+
+
+def visible(text: str) -> str:
+    """`text` with a visible character or name in place of each that has no glyph."""
     return "".join(
-        c for c in spaced if unicodedata.category(c) not in ("Cc", "Cs") and not _bidi(c)
+        _stand_in(c) if _hidden(c, text[:i][-1:], text[i + 1 : i + 2]) else c
+        for i, c in enumerate(text)
     )
 
 
-def _bidi(character: str) -> bool:
-    embedding = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    return embedding or character in _HIDDEN
+def _hidden(character: str, before: str, after: str) -> bool:
+    if character.isascii():
+        return not character.isprintable()
+    if character in _JOINERS:  # Between ASCII letters they only make two labels look like one.
+        return not (before and after and before > "\x7f" and after > "\x7f")
+    shapeless = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    return character in _BLANK or (shapeless and character not in _SEEN)
+
+
+def _stand_in(found: str | re.Match[str]) -> str:
+    code = ord(found if isinstance(found, str) else found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"[U+{code:04X}]"
 
 
 def spans(paths: Sequence[tuple[str, ...]]) -> list[list[Span]]:
     """Heading levels, outer to inner; neighbours whose headings agree down to a level share
-    one span there."""
+    one span there. On the innermost each column has its own."""
     levels = []
-    for depth in range(max(map(len, paths), default=0)):
+    deepest = max(map(len, paths), default=0)
+    for depth in range(deepest - 1):
         level, start = [], 0
         for prefix, columns in groupby(paths, key=lambda path: path[: depth + 1]):
             stop = start + len(list(columns))
             level.append(Span(text=prefix[-1], start=start, stop=stop))
             start = stop
         levels.append(level)
+    if deepest:
+        levels.append([Span(text=p[-1], start=i, stop=i + 1) for i, p in enumerate(paths)])
     return levels
 
 
@@ -89,6 +111,21 @@ def aligned(texts: Sequence[str]) -> list[str]:
 
 def left(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines at most `width` wide, broken between words where that can be."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        joined = f"{line} {word}" if line else word
+        if cell_len(joined) <= width:
+            line = joined
+            continue
+        if line:
+            lines.append(line)
+        *whole, line = chop_cells(word, width) or [""]
+        lines += whole
+    return [*lines, line]
 
 
 def right(text: str, width: int) -> str:

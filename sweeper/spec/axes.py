@@ -35,10 +35,10 @@ def axes(
 ) -> tuple[Axis, ...]:
     """The axes after each layer's. An axis named again is replaced where it stands, or with
     `only` reduced to some of its levels, in that order, or with `also` kept, with further
-    settings in some of its levels. `labels` (see labels_written) are those that `also` may
-    name: where one is not in the design, as a file has left it out that a profile was taken
-    into, it goes without its settings, too. A profile adds no axis: the tables
-    would not know where to put it."""
+    settings in some of its levels. A `when` stays unless another is written. `labels` (see
+    labels_written) are those that `also` may name: where one is not in the design, as a file
+    has left it out that a profile was taken into, it goes without its settings, too. A profile
+    adds no axis: the tables would not know where to put it."""
     found = {axis.name: axis for axis in before}
     for layer in written:
         if not layer.is_mapping:
@@ -56,7 +56,7 @@ def axes(
                 axis = Axis(
                     name=name,
                     levels=levels(name, node, problems),
-                    when=when(name, node, problems),
+                    when=when(name, node, problems) or kept(name, node, found),
                     plain=is_plain(node),
                     mark=node.place,
                 )
@@ -96,7 +96,10 @@ def changed(
         labels = chosen  # Who selects levels knows which there are.
     for label, child in section.each("also").items():
         further = further_settings(label, child, problems)
-        if label in known:
+        if found[name].plain and name in further:
+            said = f"{name!r} is what the label {quoted(label)} says; replace the axis to change it"
+            section.refuse(further[name].mark, said, name)
+        elif label in known:
             known[label] = replace(known[label], set={**known[label].set, **further})
         elif label not in labels:
             where = f" in axes.{name}.also"
@@ -123,6 +126,12 @@ def when(name: str, node: Node, problems: Problems) -> Condition | None:
         )
         return None
     return condition(said, f"axes.{name}.when", problems)
+
+
+def kept(name: str, node: Node, found: dict[str, Axis]) -> Condition | None:
+    """The `when` of the axis that is replaced."""
+    says = node.is_mapping and "when" in node.value
+    return found[name].when if name in found and not says else None
 
 
 def further_settings(label: str, node: Node, problems: Problems) -> Settings:

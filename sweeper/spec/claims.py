@@ -8,7 +8,8 @@ cheap: {test: "updates[Aggressive] / updates[MaxPool] in 2.5..3.5", pool: [datas
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from sweeper.errors import SpecError, quoted, unknown
 from sweeper.spec import expressions
@@ -30,7 +31,7 @@ from sweeper.spec.section import Section, check_names
 from sweeper.spec.sweep import ClaimSpec, TableSpec
 from sweeper.spec.tables import Known
 
-CLAIM = ("say", "test", "each", "pool", "over", "alpha")
+CLAIM = ("say", "test", "each", "pool", "over", "alike", "alpha")
 PLACES = ("each", "pool", "over")
 PAGE = "claims"  # the name of the file that a sweep's claims are written to
 
@@ -61,6 +62,7 @@ def claim(name: str, node: Node, known: Known) -> ClaimSpec | None:
     if "over" not in section and "seed" in known.axes:
         places["over"] = () if {"seed"} & {*places["each"], *places["pool"]} else ("seed",)
     text = section.text("test", "")
+    alike = section.names("alike", "metric", known.metrics)
     alpha = section.number("alpha", 0.05, over=0, below=1)
     if not text:
         return None
@@ -75,6 +77,7 @@ def claim(name: str, node: Node, known: Known) -> ClaimSpec | None:
     faults = [
         *faults_in_logic(test),
         *faults_in_names(test, known),
+        *faults_in_kinds(test, kinds(alike, known)),
         *faults_in_places(places),
         *([] if misplaced else faults_in_axes(test, places, known, axis_of)),
     ]
@@ -175,6 +178,75 @@ def picks(test: Expression) -> list[Pick]:
 
 def at(node: Expression, message: str) -> str:
     return f"column {node.column}: {message}"
+
+
+# ---- what of it is of one kind
+
+
+def kinds(alike: tuple[str, ...], known: Known) -> dict[str, Hashable]:
+    """Metric -> its kind: what it is read from and its scale, or one for those that the claim
+    says are `alike`."""
+    found: dict[str, Hashable] = {
+        name: (metric.source, metric.scale) for name, metric in known.metrics.items()
+    }
+    if alike:
+        one = found[alike[0]]
+        merged = {found[name] for name in alike}
+        found = {name: one if kind in merged else kind for name, kind in found.items()}
+    return found
+
+
+def faults_in_kinds(test: Expression, kind_of: Mapping[str, Hashable]) -> Iterator[str]:
+    """Only what is of one kind is added, subtracted or compared: a bound with a bound, updates
+    with updates. A number is of any kind, but a quotient of unlike metrics is compared with
+    another such quotient only."""
+    for node in walk(test):
+        if not isinstance(node, Binary) or node.op not in (*ORDERED, "in"):
+            continue
+        sides = [node.left] if node.op == "in" else [node.left, node.right]
+        found = [dimension(side, kind_of) for side in sides]
+        of_metrics = [it for it in found if it != NUMBER]
+        mixed = len(of_metrics) == 1 and len(of_metrics[0]) > 1
+        if UNLIKE in found or len({*of_metrics}) > 1 or mixed:
+            named = list(dict.fromkeys(pick.metric for pick in picks(node)))
+            if all(name in kind_of for name in named):
+                yield at(node, unlike(node, named))
+
+
+Dimension = frozenset[tuple[Hashable, int]]  # kind -> its power, none of them 0
+NUMBER: Dimension = frozenset({("number", 0)})
+UNLIKE: Dimension = frozenset({("unlike", 0)})
+
+
+def dimension(node: Expression, kind_of: Mapping[str, Hashable]) -> Dimension:
+    """NUMBER of a constant; UNLIKE where metrics of two kinds are added or subtracted."""
+    match node:
+        case Pick():
+            return frozenset({(kind_of.get(node.metric, node.metric), 1)})
+        case Unary():
+            return dimension(node.operand, kind_of)
+        case Binary():
+            left, right = dimension(node.left, kind_of), dimension(node.right, kind_of)
+            if UNLIKE in (left, right):
+                return UNLIKE
+            if node.op in ("+", "-"):
+                found = {side for side in (left, right) if side != NUMBER} or {NUMBER}
+                return found.pop() if len(found) == 1 else UNLIKE
+            if left == right == NUMBER:
+                return NUMBER
+            powers = Counter(dict(left - NUMBER))
+            sign = -1 if node.op == "/" else 1
+            for kind, power in right - NUMBER:
+                powers[kind] += sign * power
+            return frozenset((kind, power) for kind, power in powers.items() if power)
+    return NUMBER
+
+
+def unlike(node: Expression, named: Sequence[str]) -> str:
+    return (
+        f"{quoted(written(node))} compares unlike metrics: {' and '.join(named)}; compare a metric "
+        f"with itself, or say that this claim takes them for one kind: alike: [{', '.join(named)}]"
+    )
 
 
 # ---- what it names

@@ -5,8 +5,9 @@ it holds of a point, out.
 {pooling: [avg, abs], scheme: aggressive}           a partial match: each is one of these
 
 A name is an axis, and stands for the label of the point on it, or a configuration key, and
-stands for the value that the point writes. (An axis in the short form is its key.) Where an
-axis is absent by its own `when`, its name and its keys are null, which equals nothing but null.
+stands for the value that the point writes. (An axis in the short form is its key.) Where a
+point has not the axis, its name is null, whatever base says to the key; a key that nothing
+writes there is null, too. Null equals nothing but null, and is neither less nor more.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from sweeper.spec.sweep import Axis, Condition, Point, Setting, Settings
 Lookup = Callable[[str], Any]  # a name -> its value at a point
 
 # Each condition is asked at each point.
-MAX_CONDITIONS = 1000
+MAX_CONDITIONS = 200
 MAX_KEYS = 50  # of a partial match
 MAX_VALUES = 1000  # of one of its keys
 
@@ -66,7 +67,9 @@ def exclusions(node: Node, problems: Problems) -> list[Condition]:
         problems.refuse(node.mark, f"exclude must be a list of conditions, not {node.kind}")
         return []
     if len(node.value) > MAX_CONDITIONS:
-        problems.stop(node.mark, f"exclude has {len(node.value):,} conditions; at most 1,000")
+        problems.stop(
+            node.mark, f"exclude has {len(node.value):,} conditions; at most {MAX_CONDITIONS}"
+        )
     read = (
         match(item, problems) if item.is_mapping else condition(item, "exclude", problems)
         for item in node.value
@@ -129,20 +132,20 @@ def names(
     """`lowest` is what every point has: base, set, --set. `labels` and `elsewhere` are what
     other profiles write: to name that is no mistake."""
     values: dict[str, list[Any]] = defaultdict(list)
-    for some in (lowest, *(level.set for axis in axes for level in axis.levels), *elsewhere):
+    levels = [level for axis in axes for level in axis.levels]
+    for some in (lowest, *(level.set for level in levels), *elsewhere):
         for key, setting in some.items():
             values[key].append(setting.value)
     sure = set(lowest)
     for axis in axes:
-        if axis.when is not None:
-            sure |= {key for level in axis.levels for key in level.set}
-        elif axis.levels:
+        if axis.levels:
             sure |= set.intersection(*(set(level.set) for level in axis.levels))
     named = {axis.name: axis.labels for axis in axes if not axis.plain}
     if labels is not None:
         named = {name: (*labels.get(name, ()), *there) for name, there in named.items()}
     named = {name: dict.fromkeys(there) for name, there in named.items()}
-    return Names(labels=named, values=values, unsure=frozenset(set(values) - sure))
+    unsure = {key for level in levels for key in level.set} - sure
+    return Names(labels=named, values=values, unsure=frozenset(unsure))
 
 
 def faults(condition: Expression, known: Names) -> Iterator[str]:
@@ -150,26 +153,36 @@ def faults(condition: Expression, known: Names) -> Iterator[str]:
     for node in walk(condition):
         match node:
             case Name(name=name) if name not in known.labels and name not in known.values:
-                quote = "; text stands in quotes"
-                yield at(node, unknown("axis or configuration key", name, known.all) + quote)
+                said = unknown("axis or configuration key", name, known.all)
+                constant = {"True": "true", "False": "false", "None": "null"}.get(name)
+                hint = f"write {constant}" if constant else "text stands in quotes"
+                yield at(node, f"{said}; {hint}")
             case Name(name=name) if name in known.unsure and name not in known.labels:
                 said = f"{name!r} has no value at some points: write one in base or set"
                 yield at(node, said)
             case Binary(op=op) if op in COMPARED or op == "in":
                 yield from faults_in_comparison(node, known)
-    yield from faults_in_logic(condition)
+    yield from faults_in_logic(condition, known)
 
 
-def faults_in_logic(node: Expression) -> Iterator[str]:
+def is_truth(name: str, known: Names) -> bool:
+    """Whether all that is written to a key is true or false."""
+    values = known.values.get(name, ())
+    return name not in known.labels and all(isinstance(value, bool) for value in values)
+
+
+def faults_in_logic(node: Expression, known: Names) -> Iterator[str]:
     """`and`, `or` and `not` join comparisons, and what is true or false itself."""
     match node:
         case Binary(op="and" | "or"):
-            yield from faults_in_logic(node.left)
-            yield from faults_in_logic(node.right)
+            yield from faults_in_logic(node.left, known)
+            yield from faults_in_logic(node.right, known)
         case Unary(op="not"):
-            yield from faults_in_logic(node.operand)
+            yield from faults_in_logic(node.operand, known)
         case Value() if not isinstance(node.value, bool):
             yield at(node, f"{written(node)} compares nothing; write name == {written(node)}")
+        case Name(name=name) if name in known.all and not is_truth(name, known):
+            yield at(node, f"{name!r} is compared with something: write {name} == ...")
 
 
 def faults_in_comparison(node: Binary, known: Names) -> Iterator[str]:
@@ -199,6 +212,8 @@ def faults_in_comparison(node: Binary, known: Names) -> Iterator[str]:
         for item in said:
             if texts and item.value not in texts:
                 yield at(item, unknown(f"value of {named.name}", item.value, texts))
+            elif not texts and all(is_number(value) for value in written_values):
+                yield at(item, f"{named.name!r} is a number, never text: write it without quotes")
 
 
 def literals_of(node: Expression) -> tuple[Value, ...]:
@@ -241,11 +256,12 @@ def compiled(condition: Expression) -> Callable[[Lookup], bool]:
             inner, items = compiled(left), [item.value for item in right.items]
             return lambda lookup: any(same(inner(lookup), item) for item in items)
         case Binary(op=op, left=left, right=right):
-            one, other, test = compiled(left), compiled(right), TESTS[op]
+            one, other = compiled(left), compiled(right)
             if op == "and":
                 return lambda lookup: bool(one(lookup)) and bool(other(lookup))
             if op == "or":
                 return lambda lookup: bool(one(lookup)) or bool(other(lookup))
+            test = TESTS[op]
             return lambda lookup: test(one(lookup), other(lookup))
     raise AssertionError(condition)
 
@@ -270,8 +286,6 @@ def ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 TESTS: dict[str, Callable[[Any, Any], bool]] = {
-    "and": operator.and_,
-    "or": operator.or_,
     "==": same,
     "!=": lambda one, other: not same(one, other),
     "<": ordered(operator.lt),
@@ -285,9 +299,12 @@ def lookup(point: Point, lowest: Settings, overrides: Settings, axes: Mapping[st
     """What names stand for at a point."""
 
     def value_of(name: str) -> Any:
-        if (axis := axes.get(name)) is not None and not axis.plain:
+        if (axis := axes.get(name)) is not None:
             level = point.levels.get(name)
-            return None if level is None else Label(level.label)
+            if level is None and name not in point.further and name not in overrides:
+                return None
+            if not axis.plain:
+                return None if level is None else Label(level.label)
         found = looked_up(name, point, lowest, overrides)
         return None if found is None else found.value
 

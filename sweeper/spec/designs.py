@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sweeper.errors import quoted
 from sweeper.spec.axes import axes, labels_written
 from sweeper.spec.conditions import Names, exclusions, faults, names, read_names
 from sweeper.spec.layers import Layer, nodes
@@ -51,7 +52,10 @@ def designed(
     designs: dict[str | None, Design] = {}
     for name, some in (variants or {None: []}).items():
         crossed = axes(nodes(some, "axes"), problems, plainly, profile=name, labels=labels)
-        crossed, points = included(nodes([*below, *some], "include"), crossed, problems)
+        # The file's own points are of the profile that is asked for: another one may have
+        # other levels.
+        written_points = nodes([*(below if name == profile else []), *some], "include")
+        crossed, points = included(written_points, crossed, problems)
         own = [e for node in nodes(some, "exclude") for e in exclusions(node, problems)]
         designs[name] = Design(
             base=lowest | written(some, problems),
@@ -105,6 +109,7 @@ def check(
     check_sections(every, problems)
     check_conflicts(design.axes, problems)
     check_seeds(every, design.axes, given, problems)
+    check_given(design, given, every, problems)
     known = names({**design.base, **given}, design.axes, design.labels, elsewhere)
     for exclusion in design.exclude:
         for fault in faults(exclusion.test, known):
@@ -116,6 +121,22 @@ def check(
 def beside_base(design: Design) -> list[Settings]:
     levels = [level.set for axis in design.axes for level in (*axis.levels, *axis.added)]
     return [*levels, *(point.further for point in design.include)]
+
+
+def check_given(
+    design: Design, given: Settings, every: Sequence[Settings], problems: Problems
+) -> None:
+    """--set says a configuration key; the level of an axis is chosen by --where."""
+    keys = {key for some in every if some is not given for key in some}
+    for axis in design.axes:
+        if axis.name in given and not axis.plain and axis.name not in keys:
+            value = quoted(str(given[axis.name].value))
+            problems.refuse(
+                None,
+                f'--set {axis.name}: this is an axis; --where "{axis.name} == {value}" '
+                "chooses one of its levels",
+                axis.name,
+            )
 
 
 def check_when(axis: Axis, axes: Sequence[Axis], known: Names, problems: Problems) -> None:

@@ -16,7 +16,7 @@ from sweeper.errors import quoted, unknown
 from sweeper.spec.loader import Node
 from sweeper.spec.search import key_of, metric_of
 from sweeper.spec.search_types import Importance, Pareto
-from sweeper.spec.section import RESULT_KEY, Form, Section, check_names
+from sweeper.spec.section import ARRAY, NPZ_PART, RESULT_KEY, Form, Section, check_names
 from sweeper.spec.sweep import Curves, FigureSpec, Scatter
 from sweeper.spec.tables import Known, axis_of, check_axes, pinned, renamed
 
@@ -31,11 +31,10 @@ IMPORTANCE = ("kind", "metric", "caption", "write")
 SHOWN = ("front", "baseline")
 OF_A_SEARCH = ("pareto", "importance")
 
-_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 ARTIFACT = Form(
-    rf"({_PART}/)*{_PART}\.npz", "an .npz file among a trial's artifacts, such as features.npz"
+    rf"({NPZ_PART}/)*{NPZ_PART}\.npz",
+    "an .npz file among a trial's artifacts, such as features.npz",
 )
-ARRAY = Form(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "an array's name, such as features")
 
 
 def figures(node: Node | None, known: Known) -> dict[str, FigureSpec]:

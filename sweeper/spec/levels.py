@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 
 from sweeper.errors import Mark, quoted
 from sweeper.spec.loader import Node
@@ -253,15 +254,19 @@ def in_levels(name: str, section: Section, problems: Problems) -> list[Level]:
 def labelled(name: str, label: str, node: Node, problems: Problems) -> Level:
     place = node.place
     if node.value is not None and not node.is_mapping:
+        near = get_close_matches(label, FORMS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         problems.refuse(
             node.mark,
             f"level {quoted(label)} of {name!r} must be a mapping of configuration keys, "
-            f"not {node.kind}",
+            f"not {node.kind}{hint}",
         )
         return Level(label=label, set={}, mark=place)
     if node.value is None or not any(key in node.value for key in LONG):
         return Level(label=label, set=settings(node, problems), mark=place)
-    section = Section(node, f"level {quoted(label)}", problems, LONG)
+    own = next(key for key in node.value if key in LONG)
+    beside = f"; beside {own!r} the configuration stands under 'set'"
+    section = Section(node, f"level {quoted(label)}", problems, LONG, hint=beside)
     run_by = section.entries.get("trainer")
     return Level(
         label=label,

@@ -60,13 +60,14 @@ def limits(section: Section) -> Limits:
 
 
 def wall(section: Section) -> float | None:
-    """ "12h" -> 43200.0"""
+    """ "1h30m" -> 5400.0"""
     node = section.entries.get("wall")
     if node is None:
         return None
-    found = DURATION.fullmatch(node.text)
-    seconds = float(found[1]) * SECONDS[found[2]] if found else 0
+    parts = DURATION.findall(node.text)
+    whole = "".join(number + unit for number, unit in parts) == node.text
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in parts) if whole else 0
     if not 0 < seconds < float("inf"):
-        section.wrong("wall", "a time such as 90s, 30m, 12h or 2d")
+        section.wrong("wall", "a time such as 90s, 30m, 1h30m or 2d")
         return None
     return seconds

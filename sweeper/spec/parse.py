@@ -24,7 +24,7 @@ from sweeper.spec.profiles import profiles, under
 from sweeper.spec.search import searched
 from sweeper.spec.section import NAME, Section
 from sweeper.spec.settings import command_line
-from sweeper.spec.sweep import Sweep
+from sweeper.spec.sweep import Axis, Sweep
 from sweeper.spec.tables import Known, metrics, tables
 from sweeper.spec.trainers import trainer
 from sweeper.trial import TrainerRef
@@ -75,7 +75,10 @@ def parse(
     root = load(text, str(source))
     file = Section(root, "", problems, KNOWN, LATER)
     file.required("name")
+    before = len(problems)
     below = layers(root, problems)
+    if len(problems) > before:  # What could not be imported would else be missed everywhere.
+        problems.raise_any()
     variants = profiles(below, problems)
     above = under(profile, variants, root, problems)
 
@@ -98,7 +101,7 @@ def parse(
         description=file.text("description"),
         source=Path(source),
         profile=profile,
-        trainer=run_by(below, root, problems),
+        trainer=run_by(below, root, design.axes, problems),
         trainer_mark=nodes(below, "trainer")[-1].place if nodes(below, "trainer") else root.mark,
         base=design.base,
         axes=design.axes,
@@ -123,12 +126,18 @@ def parse(
 # ---- the other entries
 
 
-def run_by(below: Sequence[Layer], root: Node, problems: Problems) -> TrainerRef:
+def run_by(
+    below: Sequence[Layer], root: Node, axes: Sequence[Axis], problems: Problems
+) -> TrainerRef:
     found = nodes(below, "trainer")
-    if not found:
-        problems.refuse(root.mark, "the file needs 'trainer'", "trainer")
-    read = trainer(found[-1], problems) if found else None
-    return read or TrainerRef(function="none")
+    if found:
+        return trainer(found[-1], problems) or TrainerRef(function="none")
+    # It runs nothing where each level of an axis has one of its own.
+    for axis in axes:
+        if axis.levels and axis.when is None and all(level.trainer for level in axis.levels):
+            return axis.levels[0].trainer
+    problems.refuse(root.mark, "the file needs 'trainer'", "trainer")
+    return TrainerRef(function="none")
 
 
 def published(below: Sequence[Layer], problems: Problems) -> dict[str, Any]:

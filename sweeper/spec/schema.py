@@ -44,9 +44,12 @@ from sweeper.spec.tables import (
     AT,
     BESIDE,
     BEST,
+    CHECKPOINTS,
     CORRECTIONS,
     DELTA,
+    FILLED_ARTIFACT,
     FORMATS,
+    LEAST_SAMPLES,
     MARKS,
     METRIC,
     RELATIVE_TO,
@@ -424,6 +427,10 @@ def table() -> Schema:
         "cell": said("Over {mean} {sd} {ci95} {n} {min} {max}.", TEMPLATE),
         "labels": said("Other headings: label: text.", LABELS),
         "rules_after": said("Rows with a rule below.", some(LABEL)),
+        "groups": said(
+            "Headings over rows, in this order: heading: rows.",
+            {"type": "object", "additionalProperties": some(LABEL)},
+        ),
         "caption": said("In words.", TEXT),
         "references": said(
             "Rows of the corpus's own numbers: label: {value: result key}.",
@@ -437,17 +444,20 @@ def table() -> Schema:
                     "values": said("Metrics with a goal.", some(TEXT)),
                     "per": said("Among the columns that agree on these axes.", some(TEXT)),
                     "mark": one_of(MARKS),
+                    "alpha": said("The level of the tests that tell a tie.", SHARE_BELOW_1),
+                    "correct": said("For many tests.", one_of(CORRECTIONS)),
                 },
             ),
         ),
         "delta": said(
-            "A column of differences between two levels.",
+            "Columns of differences: between two levels, or from a row.",
             closed(
                 DELTA,
                 {
                     "axis": said("One of the columns.", TEXT),
                     "from": LABEL,
                     "to": LABEL,
+                    "row": said("Each row minus this one, beside each value.", LABEL),
                     "label": TEXT,
                     "significance": closed(TEST, tested()),
                 },
@@ -462,6 +472,23 @@ def table() -> Schema:
             closed(
                 SIGNIFICANCE,
                 {"value": said("A metric.", TEXT), "against": said("A row.", LABEL), **tested()},
+            ),
+        ),
+        "checkpoints": said(
+            "A paired bootstrap against one row, over what each trial left numbers of in a file: "
+            "of these checkpoints, not of other seeds.",
+            closed(
+                CHECKPOINTS,
+                {
+                    "value": said("A metric: the mean of the numbers.", TEXT),
+                    "against": said("A row.", LABEL),
+                    "artifact": said("The file; {key} is configured.", form(FILLED_ARTIFACT)),
+                    "or": said("Another that may stand in.", form(FILLED_ARTIFACT)),
+                    "array": said("In it: [N].", form(ARRAY)),
+                    "over": said("What the N are: sentences.", TEXT),
+                    "samples": said("Resamples.", whole(LEAST_SAMPLES)),
+                    **tested(),
+                },
             ),
         ),
         "beside": said("Published values beside ours.", one_of(BESIDE)),
@@ -536,6 +563,7 @@ def claim() -> Schema:
         "each": said("Axes: a verdict for each level.", some(TEXT)),
         "pool": said("Axes whose levels are pairs of the test.", some(TEXT)),
         "over": said("Axes whose levels are pairs: seeds.", some(TEXT)),
+        "alike": said("Different metrics that it takes for one kind.", some(TEXT)),
         "alpha": said("The level of the tests.", SHARE_BELOW_1),
     }
     return closed(CLAIM, properties)

@@ -30,13 +30,16 @@ NAME = Form(
     "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter, a digit or _",
 )
 RESULT_KEY = Form(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}", "a result's key, such as test/nll_iw")
+NPZ_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"  # of a path
+ARRAY = Form(NPZ_PART, "an array's name, such as features")
 GOALS = ("min", "max")
 MAX_NAMES = 200  # axes, tables, profiles and so on: each is read with all that there is
 
 
 class Section:
     """One mapping, called `name` in messages, under the keys `known`. Keys in `later` are
-    part of the language and not built yet. Its state is the shared list of problems."""
+    part of the language and not built yet; `hint` is said of every other key. Its state is
+    the shared list of problems."""
 
     def __init__(
         self,
@@ -45,6 +48,8 @@ class Section:
         problems: Problems,
         known: Collection[str],
         later: Collection[str] = (),
+        *,
+        hint: str = "",
     ):
         self.node, self.name, self.problems = node, name, problems
         self.entries: dict[str, Node] = {}
@@ -58,7 +63,7 @@ class Section:
                 self.refuse(child.place, f"{key!r} is not supported yet", key)
             else:
                 where = f" in {name}" if name else ""
-                self.refuse(child.place, unknown("key", key, known, where), key)
+                self.refuse(child.place, unknown("key", key, known, where) + hint, key)
 
     def __contains__(self, key: str) -> bool:
         return key in self.entries
@@ -107,10 +112,14 @@ class Section:
     def whole(self, key: str, default: Any = None, *, least: int = 1) -> Any:
         if (node := self.entries.get(key)) is None:
             return default
-        if not is_whole(node.value, least):
+        # 1e6 is how people write a million.
+        value = (
+            int(node.value) if type(node.value) is float and node.value.is_integer() else node.value
+        )
+        if not is_whole(value, least):
             self.wrong(key, f"a whole number, {least} or more")
             return default
-        return node.value
+        return value
 
     def choice(self, key: str, options: Collection[str], default: Any = None) -> Any:
         if (node := self.entries.get(key)) is None:

@@ -14,7 +14,6 @@ from sweeper.spec.problems import Problems
 from sweeper.spec.section import UNSHOWN
 from sweeper.spec.sweep import Axis, Setting, Settings
 
-
 MAX_KEYS = 5000
 MAX_LENGTH = 250  # of a key: what MLflow can keep
 
@@ -121,6 +120,7 @@ def check_conflicts(axes: Sequence[Axis], problems: Problems) -> None:
     """Two axes that write different values to one key are an error, unless the level that
     comes later says `override: true`."""
     written: dict[str, tuple[Axis, list[Setting]]] = {}
+    check_trainers(axes, problems)
     for axis in axes:
         own: dict[str, list[Setting]] = {}
         for level in axis.levels:
@@ -129,6 +129,8 @@ def check_conflicts(axes: Sequence[Axis], problems: Problems) -> None:
                 if key not in written or level.override:
                     continue
                 other, earlier = written[key]
+                if axis.when is not None and other.when is not None:
+                    continue  # They may never meet: where they do, is seen at the points.
                 clash = next((e for e in earlier if differ(e.value, setting.value)), None)
                 if clash is not None:
                     problems.refuse(
@@ -141,6 +143,22 @@ def check_conflicts(axes: Sequence[Axis], problems: Problems) -> None:
         for key, found in own.items():
             earlier = written[key][1] if key in written else []
             written[key] = (axis, two_that_differ([*earlier, *found]))
+
+
+def check_trainers(axes: Sequence[Axis], problems: Problems) -> None:
+    """Nor may two axes name trainers."""
+    first: Axis | None = None
+    for axis in axes:
+        naming = [level for level in axis.levels if level.trainer]
+        for level in naming if first is not None else ():
+            if not level.override:
+                problems.refuse(
+                    level.trainer_mark,
+                    f"axes {axis.name!r} and {first.name!r} both name trainers; say "
+                    "'override: true' in this level to let it win",
+                    "trainer",
+                )
+        first = first or (axis if naming else None)
 
 
 def two_that_differ(found: list[Setting]) -> list[Setting]:

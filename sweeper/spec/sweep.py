@@ -140,11 +140,14 @@ class Reference:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
     """Which values have their best cell marked, one a column, or one a group of columns
-    that agree on the axes `per`."""
+    that agree on the axes `per`. What a paired test at level `alpha` does not tell from it
+    shares its mark; `correct` is the correction for the many pairs of a group."""
 
     values: tuple[str, ...]
     per: tuple[str, ...] = ()
     mark: Literal["bold"] = "bold"
+    alpha: float = 0.05
+    correct: Literal["holm", "none"] = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +163,34 @@ class Significance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """A further column: level `end` of `axis` minus its level `start` (`to`, `from`)."""
+class Checkpoints:
+    """A paired bootstrap of `value` against the row `against`, over the items (`over`:
+    sentences) that each trial has a number for: `array` in the file `artifact` that it left,
+    else in `fallback` (`or:`), where {key} is a value of its configuration. The mean of the
+    numbers is the value. It says whether these trained models differ on other such items,
+    and nothing about other seeds."""
 
-    axis: str
-    start: str
-    end: str
+    value: str
+    against: str
+    artifact: str
+    array: str
+    fallback: str | None = None
+    over: str = "items"
+    samples: int = 10_000
+    alpha: float = 0.05
+    correct: Literal["holm", "none"] = "holm"
+    mark: str = "°"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A further column: level `end` of `axis` minus its level `start` (`to`, `from`); or,
+    where there is a `row`, one beside each value: each row minus that row."""
+
+    axis: str | None = None
+    start: str = ""
+    end: str = ""
+    row: str | None = None
     label: str = "Δ"
     significance: Significance | None = None
 
@@ -184,7 +209,8 @@ class TableSpec:
     """A query over records. Every axis of the sweep is `rows`, in `columns`, pinned by
     `where` (axis -> label), or under `over`; where the rows are what was `searched`, `rows`
     is "". `rows_only` selects and orders row labels, `labels` renames labels of rows and
-    columns for display, `rules_after` are row labels.
+    columns, the rows' axis and metrics for display, `rules_after` are row labels.
+    `groups` are headings over rows, in this order, below the rows that are in none.
     `cell` is a template over {mean} {sd} {ci95} {n} {min} {max}; `at` reads every trial
     at so many updates, "min" at those of the cheapest."""
 
@@ -199,12 +225,14 @@ class TableSpec:
     cell: str = "{mean}"
     labels: Mapping[str, str] = field(default_factory=dict)
     rules_after: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     caption: str | None = None
     references: tuple[Reference, ...] = ()
     best: Best | None = None
     delta: Delta | None = None
     relative_to: RelativeTo | None = None
     significance: Significance | None = None
+    checkpoints: Checkpoints | None = None
     beside: Literal["paper"] | None = None
     at: int | Literal["min"] | None = None
     write: tuple[str, ...] = ("md",)

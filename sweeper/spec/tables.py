@@ -9,13 +9,22 @@ from dataclasses import dataclass, replace
 from sweeper.errors import quoted, unknown
 from sweeper.spec.loader import Node
 from sweeper.spec.numbers import CELL_FIELDS, FORMAT, bad_format, fault_in_template
-from sweeper.spec.problems import Problems
+from sweeper.spec.problems import UNSHOWN, Problems
 from sweeper.spec.search import key_of, study_axes
 from sweeper.spec.search_types import SearchRows, SearchSpec
-from sweeper.spec.section import GOALS, RESULT_KEY, Section, check_names, is_whole
+from sweeper.spec.section import (
+    ARRAY,
+    GOALS,
+    RESULT_KEY,
+    Form,
+    Section,
+    check_names,
+    is_whole,
+)
 from sweeper.spec.sweep import (
     Axis,
     Best,
+    Checkpoints,
     Delta,
     Metric,
     Reference,
@@ -38,20 +47,31 @@ TABLE = (
     "cell",
     "labels",
     "rules_after",
+    "groups",
     "caption",
     "references",
     "best",
     "delta",
     "relative_to",
     "significance",
+    "checkpoints",
     "beside",
     "at",
     "write",
 )
-BEST = ("values", "per", "mark")
-DELTA = ("axis", "from", "to", "label", "significance")
+BEST = ("values", "per", "mark", "alpha", "correct")
+DELTA = ("axis", "from", "to", "row", "label", "significance")
 TEST = ("alpha", "correct", "mark")
 SIGNIFICANCE = ("value", "against", *TEST)
+CHECKPOINTS = ("value", "against", "artifact", "or", "array", "over", "samples", *TEST)
+LEAST_SAMPLES = 100  # of a bootstrap: fewer cannot say 0.01
+MOST_SAMPLES = 1_000_000
+_KEY = r"\{[A-Za-z0-9_.]+\}"
+_PART = rf"([A-Za-z0-9_]|{_KEY})([A-Za-z0-9._-]|{_KEY})*"
+FILLED_ARTIFACT = Form(
+    rf"({_PART}/)*{_PART}\.npz",
+    "an .npz file among a trial's artifacts, such as sentences_{evaluate.samples}.npz",
+)
 RELATIVE_TO = ("row", "as")
 AT = ("updates",)
 ROWS = ("axis", "only")
@@ -142,14 +162,16 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
         over=over,
         where=where,
         cell=template(section, "cell", "{mean}", CELL_FIELDS),
-        labels=renamed(section, shown),
+        labels=renamed(section, [*shown, *([rows] if rows else ()), *values], blank=rows),
         rules_after=section.names("rules_after", "row", known.labels.get(rows or "", ())),
+        groups=groups(section, known.labels.get(rows or "", ())),
         caption=section.text("caption"),
         references=references(section, values),
         best=best(section, values, columns, known),
-        delta=delta(section, columns, known),
+        delta=delta(section, columns, row_labels, known),
         relative_to=relative_to(section, row_labels),
         significance=significance(section, values, row_labels),
+        checkpoints=checkpoints(section, values, row_labels),
         beside=beside(section, known),
         at=equal_cost(section),
         write=section.names("write", "format", FORMATS) or ("md",),
@@ -229,19 +251,38 @@ def template(
     return text
 
 
-def renamed(section: Section, labels: list[str]) -> dict[str, str]:
+def renamed(section: Section, labels: list[str], *, blank: str | None = None) -> dict[str, str]:
+    """label -> what is printed for it; only that of `blank` may be nothing."""
     found, known = {}, set(labels)
     for label, node in section.each("labels").items():
         if label not in known:
             section.refuse(
                 node.place, unknown("label", label, labels, f" in {section.called('labels')}")
             )
-        elif not isinstance(node.value, str) or not node.value:
+        elif not isinstance(node.value, str) or not (node.value or label == blank):
             section.refuse(
                 node.mark, f"{section.called('labels')}.{label} must be text, not {node.kind}"
             )
         else:
             found[label] = node.value
+    return found
+
+
+def groups(section: Section, known: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """{heading: [row, ...]}, in the order written; no row is in two."""
+    found: dict[str, tuple[str, ...]] = {}
+    where: dict[str, str] = {}
+    node = section.entries.get("groups")
+    inner = inside(section, "groups", tuple(node.value) if node and node.is_mapping else ())
+    for heading in inner.entries if inner else ():
+        rows = inner.names(heading, "row", known)
+        if not heading or UNSHOWN.search(heading):
+            inner.refuse(inner.entries[heading].place, f"{inner.name}: a heading must be text")
+        for row in rows:
+            if (other := where.setdefault(row, heading)) != heading:
+                said = f"{inner.name}: row {row!r} is in {other!r} and in {heading!r}"
+                inner.refuse(inner.entries[heading].mark, said, heading)
+        found[heading] = rows
     return found
 
 
@@ -279,13 +320,29 @@ def best(
         values=ranked,
         per=inner.names("per", "axis", columns),
         mark=inner.choice("mark", MARKS, "bold"),
+        alpha=inner.number("alpha", 0.05, over=0, below=1),
+        correct=inner.choice("correct", CORRECTIONS, "none"),
     )
 
 
-def delta(section: Section, columns: tuple[str, ...], known: Known) -> Delta | None:
+def delta(
+    section: Section, columns: tuple[str, ...], rows: tuple[str, ...], known: Known
+) -> Delta | None:
+    """Between two levels of an axis among the columns, or against a row."""
     inner = inside(section, "delta", DELTA)
     if inner is None:
         return None
+    if "row" in inner:
+        for key in ("axis", "from", "to"):
+            if key in inner:
+                said = f"{inner.name} is against a row or between two levels; {key!r} is of the"
+                inner.refuse(inner.entries[key].place, f"{said} second, 'row' of the first", key)
+        test = inside(inner, "significance", TEST)
+        return Delta(
+            row=inner.name_of("row", "row", rows),
+            label=inner.text("label", "Δ"),
+            significance=test and Significance(**settings_of(test)),
+        )
     inner.required("axis", "from", "to")
     axis = inner.name_of("axis", "axis among the columns", columns)
     if axis is None:
@@ -318,11 +375,48 @@ def significance(
     )
 
 
-def settings_of(test: Section) -> dict[str, object]:
+def checkpoints(
+    section: Section, values: tuple[str, ...], rows: tuple[str, ...]
+) -> Checkpoints | None:
+    inner = inside(section, "checkpoints", CHECKPOINTS)
+    if inner is None:
+        return None
+    inner.required("value", "against", "artifact", "array")
+    if "at" in section:
+        inner.refuse(
+            inner.node.place,
+            f"{inner.name} is about what training ended with; {section.name} is read at a cost",
+        )
+    samples = inner.whole("samples", 10_000, least=LEAST_SAMPLES)
+    if samples > MOST_SAMPLES:
+        inner.wrong("samples", f"at most {MOST_SAMPLES:,}")
+    found = Checkpoints(
+        value=inner.name_of("value", "value", values) or "",
+        against=inner.name_of("against", "row", rows) or "",
+        artifact=inner.text("artifact", "", FILLED_ARTIFACT),
+        fallback=inner.text("or", None, FILLED_ARTIFACT),
+        array=inner.text("array", "", ARRAY),
+        over=inner.text("over", "items"),
+        samples=samples,
+        **settings_of(inner, "°"),
+    )
+    test = section.entries.get("significance")
+    if test and test.is_mapping:
+        other = test.value["mark"].value if "mark" in test.value else "*"
+        if other == found.mark:
+            inner.refuse(
+                inner.node.place,
+                f"{inner.name} and {section.called('significance')} have the same mark, {other}: "
+                "one is about other seeds, the other is not",
+            )
+    return found
+
+
+def settings_of(test: Section, mark: str = "*") -> dict[str, object]:
     return {
         "alpha": test.number("alpha", 0.05, over=0, below=1),
         "correct": test.choice("correct", CORRECTIONS, "holm"),
-        "mark": test.text("mark", "*"),
+        "mark": test.text("mark", mark),
     }
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from os.path import isdir, isfile  # Those of Path raise at a name too long.
 from pathlib import Path
 
+from sweeper.spec.files import project
 from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
 from sweeper.spec.section import Form, Section
@@ -15,6 +18,7 @@ FUNCTION = Form(
     "a function, as in package.module:function, or a registered name",
 )
 TRAINER = ("function", "command", "config")
+MAX_PATH = 4096  # characters
 
 
 def trainer(node: Node, problems: Problems) -> TrainerRef | None:
@@ -30,7 +34,28 @@ def trainer(node: Node, problems: Problems) -> TrainerRef | None:
     config = section.text("config", None, MODULE)
     if (function is None) == (not words):
         return None
-    if function is not None:
-        return TrainerRef(function=function, config=config)
-    folder = str(Path(node.mark.source).parent.resolve())
-    return TrainerRef(command=words, config=config, folder=folder)
+    folder = Path(node.mark.source).parent.resolve()
+    found = TrainerRef(function=function, command=words or None, config=config)
+    if is_beside(found, folder):
+        return replace(found, folder=str(folder), home=home(folder))
+    return replace(found, folder=str(folder)) if words else found
+
+
+def is_beside(trainer: TrainerRef, folder: Path) -> bool:
+    """Whether what a trainer names lies in the folder of the file that names it."""
+    if trainer.function is not None:
+        module, colon, _ = trainer.function.partition(":")
+        first = folder / module.partition(".")[0]
+        return bool(colon) and (isfile(first.with_suffix(".py")) or isdir(first))
+    values = (word.partition("=")[2] or word for word in trainer.command)
+    return any(has_path(word) and isfile(folder / word) for word in values)
+
+
+def has_path(word: str) -> bool:
+    return ("/" in word or "." in word) and "\0" not in word and len(word) < MAX_PATH
+
+
+def home(folder: Path) -> str:
+    """A folder as its project sees it: "" for the project's own."""
+    relative = folder.relative_to(project(folder)).as_posix()
+    return "" if relative == "." else relative

@@ -18,6 +18,7 @@ CellState = Literal[
     "failed",
     "diverged",
     "exceeded",
+    "corrupt",
     "quoted",
     "not applicable",
 ]
@@ -32,8 +33,10 @@ class Cell:
     it, as displayed (scaled): labels on the axes under `over` -> value. `points` counts the
     trials that it should have, `n` those that gave a value, `states` all by state, and
     `evaluations` the one that each of `trials` is scored by.
-    `notes` are the texts of its footnotes. `p` and `resolved` belong to a difference
-    between columns, `star` to one against a row."""
+    A training that is scored in several ways is one of `points` and several of `trials`.
+    `notes` are the texts of its footnotes. `p` (corrected, as all are) and `resolved` belong
+    to a difference; `star` and `p_star` to a test against a row, `circle` and `p_circle` to
+    one of these checkpoints; `untested` says why there is none."""
 
     state: CellState
     text: str = ""
@@ -50,6 +53,10 @@ class Cell:
     p: float | None = None
     resolved: bool | None = None
     star: str = ""
+    p_star: float | None = None
+    circle: str = ""
+    p_circle: float | None = None
+    untested: tuple[str, ...] = ()
 
     @property
     def pending(self) -> int:
@@ -60,13 +67,14 @@ class Cell:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """`key` is the label in the sweep file, `label` what is printed. One with a
-    `reference` is no level of the axis."""
+    `reference` is no level of the axis. `group` is the heading that it stands under."""
 
     key: str
     label: str
     reference: Reference | None = None
     rule_after: bool = False
     note: str | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +92,31 @@ class Column:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """`cells` is row by row. `footer` says how the table was made and what its marks mean,
-    one statement a line; `marks` is footnote text -> mark, in reading order."""
+    one statement a line; `marks` is footnote text -> mark, in reading order. `row_label` is
+    what is printed for the rows' axis, where that is not its name."""
 
     name: str
     profile: str
     caption: str
     row_axis: str
+    row_label: str | None = None
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     cells: tuple[tuple[Cell, ...], ...]
     marks: Mapping[str, str]
     footer: tuple[str, ...]
 
+    @property
+    def row_heading(self) -> str:
+        return self.row_axis if self.row_label is None else self.row_label
+
     def lines(self) -> Iterator[tuple[Row, tuple[Cell, ...]]]:
         return zip(self.rows, self.cells, strict=True)
+
+    def opened(self, i: int) -> str:
+        """The heading of a group of rows that stands above row `i`; "" for none."""
+        group = self.rows[i].group
+        return group if i == 0 or self.rows[i - 1].group != group else ""
 
     def mark(self, *notes: str | None) -> str:
         return "".join(self.marks[note] for note in notes if note)
@@ -108,7 +127,7 @@ class Table:
         return tuple(text + self.mark(note) for text, note in pairs)
 
     def mark_of(self, cell: Cell) -> str:
-        return self.mark(*cell.notes) + cell.star
+        return self.mark(*cell.notes) + cell.star + cell.circle
 
     @property
     def counts(self) -> dict[str, int]:

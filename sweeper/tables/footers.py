@@ -18,7 +18,7 @@ from sweeper.tables.numerals import numeral
 from sweeper.tables.readings import Readings
 from sweeper.trial import Trial
 
-LOST = ("failed", "diverged", "exceeded")
+LOST = ("failed", "diverged", "exceeded", "corrupt")
 LOST_SHOWN = 12  # lost trials that are named one by one
 _WORDS = {"ci95": "half a 95% t interval", "min": "least", "max": "greatest"}
 
@@ -60,6 +60,14 @@ def _cells(
         if any(metric.goal == goal for metric in metrics)
     ]
     yield "; ".join([f"{names}: {template}{over}", *goals])
+    values = [
+        cell
+        for line in cells
+        for column, cell in zip(columns, line, strict=True)
+        if column.kind == "value"
+    ]
+    if any(len(cell.trials) > cell.points > 0 for cell in values):
+        yield "a training that is scored in several ways counts once, as the mean of its scores"
     for metric in metrics:
         if metric.note:
             yield f"{metric.label or metric.name}: {metric.note}"
@@ -109,7 +117,7 @@ def _progress(shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
         why = f": {record.error}" if record is not None and record.error else ""
         yield f"{states[trial.key]}: {', '.join(trial.labels.values())} ({trial.id}){why}"
     if len(lost) > LOST_SHOWN:
-        yield f"and {len(lost) - LOST_SHOWN} more that failed, diverged or exceeded their budget"
+        yield f"and {len(lost) - LOST_SHOWN} more that are failed, diverged, exceeded or corrupt"
 
 
 def made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[str]:

@@ -20,13 +20,18 @@ from sweeper.trial import Trial
 
 def rows_of(spec: TableSpec, sweep: Sweep, trials: Sequence[Trial]) -> tuple[Row, ...]:
     notes = _level_notes(sweep, spec.rows)
-    labels = spec.rows_only or _labels(spec, sweep, spec.rows, trials)
+    there = spec.rows_only or _labels(spec, sweep, spec.rows, trials)
+    group_of = {label: heading for heading, labels in spec.groups.items() for label in labels}
+    grouped = [label for label in group_of if label in there]
+    labels = [*(label for label in there if label not in group_of), *grouped]
+    last = {group_of.get(label): label for label in labels}.values()  # a rule under each group
     rows = [
         Row(
             key=label,
             label=spec.labels.get(label, label),
-            rule_after=label in spec.rules_after,
+            rule_after=label in spec.rules_after or bool(grouped and label in last),
             note=notes.get(label),
+            group=group_of.get(label, ""),
         )
         for label in labels
     ]
@@ -46,8 +51,17 @@ def columns_of(spec: TableSpec, sweep: Sweep, shown: Sequence[Trial]) -> tuple[C
     for labels, name in product(product(*levels), spec.values):
         at = dict(zip(spec.columns, labels, strict=True))
         metric = sweep.metrics[name]
+        if label := display_name(spec, sweep, name):
+            metric = replace(metric, label=label)
         columns += [Column(at=at, metric=metric, kind=k) for k in _kinds(spec, sweep, at, metric)]
     return tuple(_headed(spec, sweep, columns))
+
+
+def display_name(spec: TableSpec, sweep: Sweep, name: str) -> str | None:
+    """What the table's `labels` call its rows' axis or a metric; None where they say nothing
+    of it, or mean the level of that name."""
+    levels = {label for axis in (spec.rows, *spec.columns) for label in sweep.axis(axis).labels}
+    return None if name in levels else spec.labels.get(name)
 
 
 def published(
@@ -76,6 +90,8 @@ def _kinds(
         yield "delta"
         return
     yield "value"
+    if spec.delta is not None and spec.delta.row is not None:
+        yield "delta"
     if spec.relative_to is not None:
         yield "ratio"
     rows = sweep.axis(spec.rows).labels
@@ -86,7 +102,9 @@ def _kinds(
 
 def _headed(spec: TableSpec, sweep: Sweep, columns: Sequence[Column]) -> Iterator[Column]:
     notes = {axis: _level_notes(sweep, axis) for axis in spec.columns}
-    beside = [(c.at, c.metric.name) for c in columns if c.kind in ("ratio", "paper")]
+    against = spec.delta is not None and spec.delta.row is not None
+    derived = ("ratio", "paper", *(["delta"] if against else []))
+    beside = [(c.at, c.metric.name) for c in columns if c.kind in derived]
     named = len(spec.values) > 1 or not spec.columns
     for column in columns:
         name = column.metric.label or column.metric.name
@@ -102,6 +120,8 @@ def _headed(spec: TableSpec, sweep: Sweep, columns: Sequence[Column]) -> Iterato
             pairs.append((_KIND_WORDS.get(column.kind, word), None))
             if column.kind == "ratio":
                 pairs[-1] = (f"÷ {spec.relative_to.row}", None)
+            if column.kind == "delta" and against:
+                pairs[-1] = (spec.delta.label, None)
         while beside and not pairs[-1][0]:  # what has no last level stands at the bottom
             pairs = [*pairs[:-2], pairs[-1], pairs[-2]]
         path, said = zip(*pairs, strict=True)

@@ -18,23 +18,35 @@ from sweeper import stats
 from sweeper.record import Record
 from sweeper.spec.sweep import Metric, Reference, Sweep, TableSpec
 from sweeper.tables.cells import Cell, Column, Row, Table, numbered
-from sweeper.tables.comparisons import Cells, mark_best, resolve_deltas, star
+from sweeper.tables.comparisons import (
+    Cells,
+    Place,
+    encircle,
+    mark_best,
+    resolve_deltas,
+    say_untested,
+    star,
+)
 from sweeper.tables.footers import LOST, footer
-from sweeper.tables.headings import columns_of, published, rows_of
+from sweeper.tables.headings import columns_of, display_name, published, rows_of
+from sweeper.tables.items import Left, left_by
 from sweeper.tables.numerals import NONE, numeral, ratio, summary
-from sweeper.tables.readings import Histories, Reading, Readings, fits, label_of
+from sweeper.tables.readings import (
+    EMPTY_STATES,
+    Artifacts,
+    Histories,
+    Reading,
+    Readings,
+    averaged,
+    fits,
+    label_of,
+    trainings,
+)
 from sweeper.trial import Key, Trial
 
 STALE = "made by code that has changed since"
-EMPTY_STATES = (
-    "running",
-    "missing",
-    "unscored",
-    "failed",
-    "diverged",
-    "exceeded",
-    "not applicable",
-)  # first wins
+
+Points = dict[tuple[str, ...], dict[str, Trial]]  # row, columns -> labels under `over` -> trial
 
 
 def tabulate(
@@ -45,10 +57,12 @@ def tabulate(
     *,
     states: Mapping[Key, str] | None = None,
     histories: Histories | None = None,
+    artifacts: Artifacts | None = None,
 ) -> Table:
     """`trials` is the sweep's whole design; `records` and `states` (as a plan gives them;
     by default the records' own) go by the trials' keys; `histories` (trial -> measurements) is
-    needed where the table is read `at` a cost."""
+    needed where the table is read `at` a cost, `artifacts` (trial, name -> content) where it
+    asks of these `checkpoints`."""
     check_axes(spec, sweep)
     readings = Readings(records=records, states=states, histories=histories)
     rows = rows_of(spec, sweep, trials)
@@ -57,15 +71,25 @@ def tabulate(
     columns = columns_of(spec, sweep, shown)
     limits = _limits(spec, columns, shown, readings)
 
-    cells = _value_cells(spec, sweep, rows, columns, shown, readings, limits)
+    points = _points(spec, shown)
+    cells = _value_cells(spec, rows, columns, points, readings, limits)
     _fill_deltas(spec, rows, columns, cells)
+    _say_n(spec, columns, cells)
     _fill_ratios(spec, rows, columns, cells)
     _fill_published(spec, sweep, rows, columns, cells)
+
+    def left(place: Place) -> Left:
+        there = points.get((rows[place[0]].key, *columns[place[1]].at.values()), {})
+        metric = columns[place[1]].metric
+        return left_by(spec.checkpoints, metric, there, readings, artifacts)
+
     verdicts = [
-        *resolve_deltas(spec, columns, cells),
+        *resolve_deltas(spec, rows, columns, cells),
         *mark_best(spec, rows, columns, cells),
         *star(spec, rows, columns, cells),
+        *encircle(spec, rows, columns, cells, left),
     ]
+    columns = say_untested(columns, cells)
     rows = _without_said_notes(rows, columns, cells)
     body = tuple(tuple(cells[i, j] for j in range(len(columns))) for i in range(len(rows)))
     notes = [note for column in columns for note in column.notes]
@@ -76,6 +100,7 @@ def tabulate(
         profile=sweep.profile,
         caption=spec.caption or _caption(spec, columns),
         row_axis=spec.rows,
+        row_label=display_name(spec, sweep, spec.rows),
         columns=columns,
         rows=rows,
         cells=body,
@@ -143,21 +168,24 @@ def _limits(
     return [cheapest.get(tuple(c.at[axis] for axis in shared), 0.0) for c in columns]
 
 
-def _value_cells(
-    spec: TableSpec,
-    sweep: Sweep,
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    shown: Sequence[Trial],
-    readings: Readings,
-    limits: Sequence[float | None],
-) -> Cells:
-    points: dict[tuple[str, ...], dict[str, Trial]] = defaultdict(dict)
+def _points(spec: TableSpec, shown: Sequence[Trial]) -> Points:
+    points: Points = defaultdict(dict)
     for trial in shown:
         place = (label_of(trial, spec.rows), *(label_of(trial, axis) for axis in spec.columns))
         key = ", ".join(label_of(trial, axis) for axis in spec.over)
         first = points[place].setdefault(key, trial)
         assert first.key == trial.key, f"two trials at {place}, {key}"
+    return points
+
+
+def _value_cells(
+    spec: TableSpec,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    points: Points,
+    readings: Readings,
+    limits: Sequence[float | None],
+) -> Cells:
     cells: Cells = {}
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         labels = tuple(column.at.values())
@@ -177,11 +205,20 @@ def _value_cells(
                 limits[j],
                 row.note,
             )
+    return cells
+
+
+def _say_n(spec: TableSpec, columns: Sequence[Column], cells: Cells) -> None:
+    """Where a cell has fewer points than others have; one short of its own says so already."""
     most = max((cell.points for cell in cells.values()), default=0)
     for place, cell in cells.items():
-        if 0 < cell.n == cell.points < most and "{n}" not in spec.cell:
+        if 0 < cell.n == cell.points < most and not _shows_n(spec.cell, cell.n):
             cells[place] = replace(cell, text=f"{cell.text} (n={cell.n})")
-    return cells
+
+
+def _shows_n(template: str, n: int) -> bool:
+    """One value alone is printed without the rest of its template."""
+    return "{n}" in template and n > 1
 
 
 def _value_cell(
@@ -193,18 +230,21 @@ def _value_cell(
     note: str | None,
 ) -> Cell:
     """`note` is the row's: it explains what stands in for the metric (`or:`)."""
-    distinct = {trial.key: (key, trial) for key, trial in reversed(points.items())}
-    points = dict(reversed(distinct.values()))  # labels that share a trial count it once
-    read = {key: readings.read(trial, metric, limit) for key, trial in points.items()}
+    there = trainings(points)  # labels that share a training count it once
+    trials = [trial for some in there.values() for trial in some]
+    read = {
+        key: averaged([readings.read(trial, metric, limit) for trial in some])
+        for key, some in there.items()
+    }
     samples = {key: reading.value for key, reading in read.items() if reading.value is not None}
     states = Counter(reading.state for reading in read.values())
     cell = Cell(
         state=_state(states),
         n=len(samples),
-        points=len(points),
+        points=len(there),
         samples=samples,
-        trials=tuple(trial.id for trial in points.values()),
-        evaluations=tuple(trial.evaluation_id for trial in points.values()),
+        trials=tuple(trial.id for trial in trials),
+        evaluations=tuple(trial.evaluation_id for trial in trials),
         states=dict(states),
         notes=_notes(metric, read, states, note),
     )
@@ -224,7 +264,7 @@ def _state(states: Mapping[str, int]) -> str:
 def _summed_up(cell: Cell, template: str, metric: Metric, *, signed: bool = False) -> Cell:
     values = list(cell.samples.values())
     text = summary(values, template, metric.format, signed=signed, unit=metric.unit)
-    short = f" (n={cell.n})" if cell.n < cell.points and "{n}" not in template else ""
+    short = f" (n={cell.n})" if cell.n < cell.points and not _shows_n(template, cell.n) else ""
     return replace(cell, text=text + short, mean=stats.mean(values), sd=stats.sd(values))
 
 
@@ -264,17 +304,22 @@ def _reference_cell(
 def _fill_deltas(
     spec: TableSpec, rows: Sequence[Row], columns: Sequence[Column], cells: Cells
 ) -> None:
-    """Level `end` minus level `start`, seed by seed. Differences always carry a spread."""
+    """Level `end` minus level `start`, or a row minus the one that it is against, seed by
+    seed. Differences always carry a spread."""
     if spec.delta is None:
         return
     template = spec.cell if "{sd}" in spec.cell or "{ci95}" in spec.cell else "{mean} ± {sd}"
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         if column.kind != "delta":
             continue
-        start, end = (
-            cells[i, _value_column(columns, column, {spec.delta.axis: label})]
-            for label in (spec.delta.start, spec.delta.end)
-        )
+        if spec.delta.row is not None:
+            k = _value_column(columns, column)
+            start, end = cells[_row(rows, spec.delta.row), k], cells[i, k]
+        else:
+            start, end = (
+                cells[i, _value_column(columns, column, {spec.delta.axis: label})]
+                for label in (spec.delta.start, spec.delta.end)
+            )
         differences = stats.paired_differences(start.samples, end.samples)
         states = Counter(start.states) + Counter(end.states)
         # One trial under both labels: nothing differs.
@@ -290,7 +335,9 @@ def _fill_deltas(
             samples=differences,
             trials=start.trials + end.trials,
             evaluations=start.evaluations + end.evaluations,
-            p=stats.paired_t(list(differences.values())),
+            p=stats.paired_t(
+                list(differences.values()), size=stats.size_of(start.samples, end.samples)
+            ),
         )
         cells[i, j] = _summed_up(cell, template, column.metric, signed=True)
 
@@ -307,7 +354,7 @@ def _fill_ratios(
         if column.kind != "ratio":
             continue
         k = _value_column(columns, column)
-        reference = next(n for n, other in enumerate(rows) if other.key == spec.relative_to.row)
+        reference = _row(rows, spec.relative_to.row)
         above, below = cells[i, k].mean, cells[reference, k].mean
         if row.reference or above is None or not below:
             cells[i, j] = Cell(state="not applicable")
@@ -345,6 +392,10 @@ def _fill_published(
         else:
             text = numeral(ours - value, metric.format, signed=True, unit=metric.unit)
             cells[i, j] = Cell(state="value", text=text, mean=ours - value)
+
+
+def _row(rows: Sequence[Row], key: str) -> int:
+    return next(i for i, row in enumerate(rows) if row.reference is None and row.key == key)
 
 
 def _value_column(

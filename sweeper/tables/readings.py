@@ -7,7 +7,7 @@ states stay states: nothing here turns one into a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,10 +24,22 @@ ReadingState = Literal[
     "failed",
     "diverged",
     "exceeded",
+    "corrupt",
     "not applicable",
 ]
 ABSENT = "–"  # the label of a trial on an axis that does not exist for it (`when:`)
+EMPTY_STATES = (
+    "running",
+    "missing",
+    "unscored",
+    "failed",
+    "diverged",
+    "exceeded",
+    "corrupt",
+    "not applicable",
+)  # of several, the first is said
 Histories = Callable[[Trial], Iterable[Measurement]]  # under the trial's own evaluation
+Artifacts = Callable[[Trial, str], bytes | None]  # a file that a trial left, by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,31 @@ class Readings:
             if affordable and (latest is None or measurement.cost > latest.cost):
                 latest = measurement
         return latest.values[key] if latest is not None else None
+
+
+def trainings(points: Mapping[str, Trial]) -> dict[str, tuple[Trial, ...]]:
+    """What stands under several labels -> each training, under its first label, with the
+    trials that score it. They are several where an axis is of evaluation only."""
+    first: dict[str, str] = {}
+    found: dict[str, dict[Key, Trial]] = {}
+    for label, trial in points.items():
+        found.setdefault(first.setdefault(trial.id, label), {}).setdefault(trial.key, trial)
+    return {label: tuple(trials.values()) for label, trials in found.items()}
+
+
+def averaged(found: Sequence[Reading]) -> Reading:
+    """Of one training: the mean over its evaluations, once each has a value, else why not yet.
+    One that does not have the metric does not count."""
+    lacking = [one.state for one in found if one.value is None]
+    waited = [state for state in lacking if state != "not applicable"]
+    values = [one.value for one in found if one.value is not None]
+    if waited or not values:
+        return Reading(state=min(waited or lacking, key=EMPTY_STATES.index))
+    return Reading(
+        state="stale" if any(one.state == "stale" for one in found) else "value",
+        value=math.fsum(values) / len(values),
+        filled=any(one.filled for one in found),
+    )
 
 
 def label_of(trial: Trial, axis: str) -> str:

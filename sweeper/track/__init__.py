@@ -8,7 +8,7 @@ Importing this package imports neither mlflow nor any other heavy library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -32,9 +32,11 @@ class Attempt(Protocol):
     @property
     def gpu_hours(self) -> float: ...
 
+    def arrange(self, retry: Collection[str]) -> None: ...
+
     def measure(self, cost: float, values: Mapping[str, float]) -> None: ...
 
-    def heartbeat(self) -> None: ...
+    def beat(self) -> None: ...
 
     def finish(self, record: Record) -> Record: ...
 

@@ -7,6 +7,8 @@
         result-<evaluation id>.json    the record, once it has ended; only this makes it done
         artifacts/ artifacts.json      the trainer's files, and their checksums
         checkpoints/ log.txt           the trainer's and the worker's own
+        previous/                      the trainer's files that a result is of, while the
+                                       training is made anew and has come to none yet
 
 Only the attempt that holds the lease writes. Between the look at the fence and the write
 there is a moment in which an attempt on another host could be taken over; what it then
@@ -20,18 +22,21 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.errors import CorruptRecord, EnvironmentFault, NewerFormat
 from sweeper.record import Measurement, Record
 from sweeper.track import journal, lease
-from sweeper.track.journal import Journal
+from sweeper.track.journal import Entry, Journal
 from sweeper.track.lease import FencedOut, Lease, LeaseHeld
 from sweeper.track.sealed import seal, spell, unseal, unspell, using, write_whole
 from sweeper.trial import Key, TrainerRef, Trial
@@ -41,6 +46,12 @@ __all__ = ["Attempt", "FencedOut", "Folder", "LeaseHeld"]
 FORMAT = 1  # of a record; a reader refuses a newer one
 TRIAL_ID = re.compile(r"[0-9a-f]{8,64}")
 RESULT = re.compile(r"result-([0-9a-f]{8,64})\.json")
+PREVIOUS, RETURNING = "previous", ".returning"
+# What is not the trainer's: ours, our drafts, and what a removal did not finish.
+OWN = re.compile(
+    r"(trial|delivered|lease-\d+|result-[0-9a-f]{8,64})\.json|journal\.jsonl|log\.txt"
+    rf"|{PREVIOUS}|\{RETURNING}|\.removed-\w+|\..+\.\d+\.[0-9a-f]{{8}}"
+)
 RENEWAL_SECONDS = lease.EXPIRY_SECONDS / 6
 
 
@@ -67,23 +78,56 @@ class Folder:
         return attempt
 
     def find(self, trials: Iterable[Trial]) -> dict[Key, Record]:
-        """A trial's key -> record. Raises CorruptRecord with all that cannot be believed."""
+        """A trial's key -> record. What cannot be believed, or keeps a trial from being begun,
+        is one whose state is corrupt, and whose error says which file that is."""
         found: dict[Key, Record] = {}
-        corrupt = []
         there = set(self.ids())
         for trial in trials:
             if trial.id not in there:
                 continue
             try:
                 record = self.record(trial)
+                if record is None or record.state != "done":
+                    self.check(trial.id)
             except CorruptRecord as fault:
-                corrupt += fault.problems
-                continue
+                record = self.corrupt(trial, fault)
             if record is not None:
                 found[trial.key] = record
-        if corrupt:
-            raise CorruptRecord(*corrupt)
         return found
+
+    def check(self, trial_id: str) -> None:
+        """Raises CorruptRecord where what an attempt at the trial reads first is damaged."""
+        self.described(trial_id)
+        self.entries(trial_id)
+
+    def corrupt(self, trial: Trial, fault: CorruptRecord) -> Record:
+        return Record(
+            trial_id=trial.id,
+            evaluation_id=trial.evaluation_id,
+            state="corrupt",
+            error="; ".join(map(str, fault.problems)).replace(f"{self.root}/", ""),
+        )
+
+    def damage(self, trial_id: str) -> Iterator[tuple[Path, str]]:
+        """Each file of a trial that cannot be believed, and what is wrong with it. All are
+        read but the trainer's own. What a newer version wrote is sound."""
+        folder = self.path(trial_id)
+        keys = [Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names(folder)) if match]
+        looks: list[tuple[Path, Callable[[], object]]] = [
+            (folder / "trial.json", lambda: self.described(trial_id)),
+            (folder / "journal.jsonl", lambda: self.entries(trial_id)),
+            (folder / "artifacts.json", lambda: self.artifacts(trial_id)),
+            *(
+                (path := Path(result_path(folder, key)), partial(read_result, path, key))
+                for key in sorted(keys)
+            ),
+        ]
+        for path, look in looks:
+            try:
+                look()
+            except CorruptRecord as fault:
+                if not isinstance(fault.__cause__, NewerFormat):
+                    yield path, str(fault).removeprefix(str(path)).lstrip(": ")
 
     def trained(self, trials: Iterable[Trial]) -> set[str]:
         """The ids of those that have a valid result under whatever evaluation. What cannot
@@ -93,41 +137,48 @@ class Folder:
 
     def evaluations(self, trial_id: str) -> list[str]:
         """The evaluations under which a trial has a valid result, sorted."""
-        folder = self.path(trial_id)
-        with using(folder):
-            try:
-                names = os.listdir(folder)
-            except FileNotFoundError:
-                return []
-        keys = [Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names) if match]
-        return sorted(k.evaluation_id for k in keys if is_done(result_path(folder, k), k))
+        return sorted(key.evaluation_id for key in valid(self.path(trial_id), trial_id))
+
+    def is_running(self, trial_id: str) -> bool:
+        return lease.live(self.path(trial_id)) is not None
+
+    def is_trained(self, trial_id: str) -> bool:
+        """Whether the trainer's files are of a training with a valid result: none of one that
+        is being made anew, and has come to none yet."""
+        if not is_trained(self.path(trial_id), trial_id):
+            return False
+        return not journal.begun_anew(self.entries(trial_id))
 
     def trial(self, trial_id: str) -> Trial | None:
         """What is trained under an id, as the last attempt at it was to score it, without
         labels. Raises CorruptRecord if that is not what the id stands for."""
+        what = self.described(trial_id)
+        if what is None:
+            return None
         path = self.path(trial_id) / "trial.json"
-        with using(path):
-            try:
-                what = json.loads(path.read_bytes())
-                named = what["trainer"]
-                function = isinstance(named, str)
-                found = Trial(
-                    trainer=TrainerRef(
-                        function=named if function else None,
-                        command=None if function else tuple(named),
-                    ),
-                    config=what["config"],
-                    seed=what["seed"],
-                    data_digest=what["data_digest"],
-                )
-            except FileNotFoundError:
-                return None
-            except (ValueError, KeyError, TypeError) as fault:
-                raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+        try:
+            named = what["trainer"]
+            function = isinstance(named, str)
+            found = Trial(
+                trainer=TrainerRef(
+                    function=named if function else None,
+                    command=None if function else tuple(named),
+                ),
+                config=what["config"],
+                seed=what["seed"],
+                data_digest=what["data_digest"],
+            )
+        except (ValueError, KeyError, TypeError) as fault:
+            raise CorruptRecord(f"{path}: {fault}") from fault
         if found.id != trial_id:
-            raise CorruptRecord(f"{path}: this is trial {found.id}; {REPAIR}")
+            raise CorruptRecord(f"{path}: this is trial {found.id}")
         scored = self.scorings(trial_id)
         return replace(found, evaluation=list(scored.values())[-1]) if scored else found
+
+    def described(self, trial_id: str) -> dict[str, Any] | None:
+        """What is trained under an id: {"trainer", "config", "seed", "data_digest"}, as the
+        first attempt wrote it. Raises CorruptRecord if it says that it is another trial."""
+        return description(self.path(trial_id) / "trial.json", trial_id)
 
     def scorings(self, trial_id: str) -> dict[str, Mapping[str, Any]]:
         """Evaluation id -> its settings, of each with which the trial was attempted; that of
@@ -174,14 +225,14 @@ class Folder:
 
     def artifacts(self, trial_id: str) -> dict[str, dict[str, Any]]:
         """Path below the trial's folder -> {"sha256", "bytes"}, as its last attempt left them."""
-        path = self.path(trial_id) / "artifacts.json"
+        path = self.standing(trial_id) / "artifacts.json"
         with using(path):
             try:
                 return unseal(path.read_bytes())["files"]
             except FileNotFoundError:
                 return {}
             except ValueError as fault:
-                raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+                raise CorruptRecord(f"{path}: {fault}") from fault
 
     def artifact(self, trial_id: str, name: str) -> bytes | None:
         """The content of a file in `artifacts/`; None if there is none.
@@ -189,14 +240,14 @@ class Folder:
         there = self.artifacts(trial_id).get(f"artifacts/{name}")
         if there is None:
             return None
-        path = self.path(trial_id) / "artifacts" / name
+        path = self.standing(trial_id) / "artifacts" / name
         with using(path):
             try:
                 content = path.read_bytes()
             except FileNotFoundError:
                 return None
         if hashlib.sha256(content).hexdigest() != there["sha256"]:
-            raise CorruptRecord(f"{path}: the checksum does not match; {REPAIR}")
+            raise CorruptRecord(f"{path}: the checksum does not match")
         return content
 
     def forget(self, trial_id: str) -> None:
@@ -206,6 +257,22 @@ class Folder:
         if now is not None:
             raise LeaseHeld(trial_id, now.owner, now.since, now.attempt)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def keeps_training(self, trial_id: str) -> bool:
+        """Whether the trainer has left something there to continue from, or to score: a
+        checkpoint, or another file with something in it that is no artifact."""
+        folder = self.path(trial_id)
+        others = (folder / name for name in trainers_own(folder))
+        others = (path for path in others if path.name not in ("artifacts", "artifacts.json"))
+        return any(
+            any(names(path)) if path.is_dir() else path.lstat().st_size > 0 for path in others
+        )
+
+    def standing(self, trial_id: str) -> Path:
+        """The folder of the trainer's files that a trial's result is of."""
+        folder = self.path(trial_id)
+        previous = folder / PREVIOUS
+        return previous if previous.is_dir() else folder
 
     def path(self, trial_id: str) -> Path:
         assert TRIAL_ID.fullmatch(trial_id), trial_id
@@ -234,12 +301,15 @@ class Attempt:
     ):
         self.trial, self.folder, self.number = trial, folder, held.attempt
         self.gpus = gpus
+        self._code_digest = code_digest
         self._lease = held
+        self._ended = False
+        self._writing = threading.Lock()  # Heartbeats come from a thread of their own.
         self._renewed = self._began = time.monotonic()
         self._cpu_began = time.process_time()
+        self._told = self._began  # when the journal last said how long it has taken
         self._journal = Journal(folder / "journal.jsonl")
-        self._earlier = journal.seconds_spent(self._journal.entries)
-        self._earlier_gpu_hours = journal.gpu_hours(self._journal.entries)
+        self._count_earlier()
         self._append(
             "start",
             evaluation_id=trial.evaluation_id,
@@ -250,6 +320,60 @@ class Attempt:
             pid=held.pid,
         )
 
+    def arrange(self, retry: Collection[str]) -> None:
+        """Sees that what is continued is what is to be. With "stale" or "diverged" in `retry`
+        (the states that are run again), what other code trained, and what diverged, is begun
+        anew: the trainer's files are set aside, for as long as there is no new result, if one
+        is of them. Any other attempt goes back to them. A kill in between leaves nothing that
+        the next attempt does not put right."""
+        entries = self._journal.entries[:-1]
+        fresh = journal.begun_anew(entries)
+        trained = is_trained(self.folder, self.trial.id)
+        self._return_files()
+        if self._is_outdated(entries, retry, fresh=fresh, trained=trained):
+            if trained and not fresh:
+                set_aside(self.folder)
+            else:
+                clear(self.folder)
+            self._append("anew")
+        elif (self.folder / PREVIOUS).is_dir() and not (fresh and "stale" in retry):
+            if fresh:
+                clear(self.folder)
+                self._append("back")
+            with using(self.folder):
+                os.rename(self.folder / PREVIOUS, self.folder / RETURNING)
+            self._return_files()
+        self._count_earlier()
+
+    def _is_outdated(
+        self, entries: Sequence[Entry], retry: Collection[str], *, fresh: bool, trained: bool
+    ) -> bool:
+        """`fresh`: it was begun anew already; `trained`: there is a valid result."""
+        if not {"stale", "diverged"}.intersection(retry) or not entries:
+            return False
+        last = entries[-1]
+        if last["kind"] == "end" and last["state"] == "diverged" and (fresh or not trained):
+            return True
+        if "stale" not in retry or not trained or self._code_digest is None:
+            return False
+        begun = {e["attempt"] for e in journal.current(entries) if e["kind"] == "anew"}
+        parts = journal.contributors(entries) | begun
+        return bool(digests(entries, parts) - {self._code_digest})
+
+    def _return_files(self) -> None:
+        returning = self.folder / RETURNING
+        with using(self.folder):
+            for name in names(returning):
+                os.replace(returning / name, self.folder / name)
+            if returning.is_dir():
+                returning.rmdir()
+
+    def _count_earlier(self) -> None:
+        """What the training that is continued has taken before this attempt."""
+        now = [e for e in journal.current(self._journal.entries) if e["attempt"] < self.number]
+        self._earlier = journal.seconds_spent(now)
+        self._earlier_gpu_hours = journal.gpu_hours(now)
+
     @property
     def cost(self) -> float:
         """In updates, what has been measured so far, by this attempt and earlier ones."""
@@ -258,12 +382,12 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """Wall time that the trial has taken, earlier attempts' too."""
+        """Wall time that the trial has taken, earlier attempts' too; begun anew, since then."""
         return self._earlier["seconds"] + self._time()["seconds"]
 
     @property
     def gpu_hours(self) -> float:
-        """Those that the trial has taken, earlier attempts' too."""
+        """Those that the trial has taken, as its time."""
         return self._earlier_gpu_hours + self.gpus * self._time()["seconds"] / 3600
 
     def measure(self, cost: float, values: Mapping[str, float]) -> None:
@@ -277,6 +401,14 @@ class Attempt:
         if time.monotonic() - self._renewed > RENEWAL_SECONDS:
             lease.renew(self.folder, self._lease)
             self._renewed = time.monotonic()
+
+    def beat(self) -> None:
+        """A heartbeat that is also in the journal, where that has said nothing of the time
+        for long: so what is killed has cost its time, and not only that of measurements."""
+        self.heartbeat()
+        with self._writing:
+            if not self._ended and time.monotonic() - self._told > RENEWAL_SECONDS:
+                self._write("beat", **self._time())
 
     def finish(self, record: Record) -> Record:
         """Ends the attempt and returns the record as it was written: with this attempt's
@@ -294,14 +426,19 @@ class Attempt:
             finished_at=time.time(),
             provenance={**record.provenance, **self._code_digests()},
         )
+        removed = None
         try:
             self._list_artifacts()
             peaks = {peak: record.provenance.get(peak) for peak in journal.PEAKS}
+            if record.state == "done":
+                removed = put_away(self.folder, PREVIOUS)
             self._end(own, record.state, record.error, peaks)
             self._journal.sync()
             path = Path(result_path(self.folder, self.trial.key))
             if record.state == "done" or not is_done(path, self.trial.key):
                 write_whole(path, seal(plain(written)) + b"\n")
+            if removed is not None:
+                shutil.rmtree(removed, ignore_errors=True)
         finally:
             self._release()
         return written
@@ -333,10 +470,12 @@ class Attempt:
     ) -> None:
         known = {peak: most for peak, most in peaks.items() if most is not None}
         fields = {**took, "state": state, "error": error, **known}
-        total = journal.totals(
-            [*self._journal.entries, {"kind": "end", "attempt": self.number, **fields}]
-        )
-        self._append("end", **fields, total=total)
+        with self._writing:
+            self._ended = True
+            total = journal.totals(
+                [*self._journal.entries, {"kind": "end", "attempt": self.number, **fields}]
+            )
+            self._write("end", **fields, total=total)
 
     def _list_artifacts(self) -> None:
         with using(self.folder / "artifacts"):
@@ -346,10 +485,8 @@ class Attempt:
     def _code_digests(self) -> dict[str, list[str]]:
         """{"code_digests": ...} of this attempt and of those it continued; {} if unknown."""
         entries = self._journal.entries
-        parts = journal.contributors(entries) | {self.number}
-        starts = [e for e in entries if e["kind"] == "start" and e["attempt"] in parts]
-        digests = {start["code_digest"] for start in starts if start.get("code_digest")}
-        return {"code_digests": sorted(digests)} if digests else {}
+        known = digests(entries, journal.contributors(entries) | {self.number})
+        return {"code_digests": sorted(known)} if known else {}
 
     def _check(self) -> None:
         if not self._journal.in_place():
@@ -360,7 +497,13 @@ class Attempt:
             )
 
     def _append(self, kind: str, **fields: Any) -> None:
+        with self._writing:
+            self._write(kind, **fields)
+
+    def _write(self, kind: str, **fields: Any) -> None:
         self._journal.append({"kind": kind, "attempt": self.number, "at": time.time(), **fields})
+        if "seconds" in fields:
+            self._told = time.monotonic()
 
     def _time(self) -> dict[str, float]:
         return {
@@ -375,7 +518,50 @@ class Attempt:
             self._journal.close()
 
 
-REPAIR = "delete its folder to train the trial again"
+def digests(entries: Iterable[Entry], attempts: Collection[int]) -> set[str]:
+    """Of the code of some attempts, as far as it is known."""
+    starts = (e for e in entries if e["kind"] == "start" and e["attempt"] in attempts)
+    return {start["code_digest"] for start in starts if start.get("code_digest")}
+
+
+# ---- the trainer's files
+
+
+def trainers_own(folder: Path) -> list[str]:
+    """What lies in a trial's folder and is the trainer's, artifacts and their list too."""
+    return sorted(name for name in names(folder) if not OWN.fullmatch(name))
+
+
+def set_aside(folder: Path) -> None:
+    """Into `previous`: may be called again where it was interrupted."""
+    with using(folder):
+        (folder / PREVIOUS).mkdir(exist_ok=True)
+        for name in trainers_own(folder):
+            os.rename(folder / name, folder / PREVIOUS / name)
+
+
+def clear(folder: Path) -> None:
+    """Removes the trainer's files."""
+    for name in trainers_own(folder):
+        with using(folder):
+            gone = put_away(folder, name)
+            if gone is None:
+                continue
+            if gone.is_dir() and not gone.is_symlink():
+                shutil.rmtree(gone)
+            else:
+                gone.unlink()
+
+
+def put_away(folder: Path, name: str) -> Path | None:
+    """Out of the way at once, to be removed; None where there is no such thing."""
+    gone = folder / f".removed-{secrets.token_hex(4)}"
+    with using(folder):
+        try:
+            os.rename(folder / name, gone)
+        except FileNotFoundError:
+            return None
+    return gone
 
 
 def make(folder: Path) -> None:
@@ -394,16 +580,32 @@ def describe(trial: Trial, path: Path) -> None:
         "seed": trial.seed,
         "data_digest": trial.data_digest,
     }
+    if description(path, trial.id) is None:
+        write_whole(path, json.dumps(what, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def description(path: Path, trial_id: str) -> dict[str, Any] | None:
+    """A trial.json; None where there is none. Raises CorruptRecord for another trial's."""
     with using(path):
         try:
             there = json.loads(path.read_bytes())
         except FileNotFoundError:
-            write_whole(path, json.dumps(what, indent=2, allow_nan=False).encode() + b"\n")
-            return
+            return None
         except ValueError as fault:
-            raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
-    if there.get("id") != trial.id:
-        raise CorruptRecord(f"{path}: this is trial {there.get('id')}, not {trial.id}; {REPAIR}")
+            raise CorruptRecord(f"{path}: {fault}") from fault
+    id = there.get("id") if isinstance(there, dict) else None
+    if id != trial_id:
+        raise CorruptRecord(f"{path}: this is trial {id}, not {trial_id}")
+    return there
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder; nothing where there is none."""
+    with using(folder):
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
 
 
 def plain(record: Record) -> dict[str, Any]:
@@ -412,9 +614,9 @@ def plain(record: Record) -> dict[str, Any]:
 
 
 def restored(fields: Mapping[str, Any]) -> Record:
-    """Raises ValueError for a record that a newer program wrote."""
+    """Raises NewerFormat for a record that a newer program wrote."""
     if fields["format"] > FORMAT:
-        raise ValueError(f"written by a newer version (record format {fields['format']})")
+        raise NewerFormat(f"written by a newer version (record format {fields['format']})")
     known = {key: value for key, value in fields.items() if key != "format"}
     return Record(**{**known, "result": unspell(fields["result"])})
 
@@ -431,10 +633,20 @@ def read_result(path: str | Path, key: Key) -> Record | None:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as fault:
-            raise CorruptRecord(f"{path}: {fault}; {REPAIR}") from fault
+            raise CorruptRecord(f"{path}: {fault}") from fault
     if record.key != key:
-        raise CorruptRecord(f"{path}: this is the record of trial {record.trial_id}; {REPAIR}")
+        raise CorruptRecord(f"{path}: this is the record of trial {record.trial_id}")
     return record
+
+
+def valid(folder: Path, trial_id: str) -> Iterator[Key]:
+    """The keys under which a trial's folder has a valid result."""
+    keys = (Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names(folder)) if match)
+    return (key for key in keys if is_done(result_path(folder, key), key))
+
+
+def is_trained(folder: Path, trial_id: str) -> bool:
+    return any(True for _ in valid(folder, trial_id))
 
 
 def is_done(path: str | Path, key: Key) -> bool:

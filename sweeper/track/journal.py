@@ -2,8 +2,13 @@
 
     {"kind": "start",   "attempt": 1, "at": ..., "evaluation_id": ..., "gpus": 0.5, ...}
     {"kind": "measure", "attempt": 1, "at": ..., "seconds": ..., "cost": 400, "values": {...}}
+    {"kind": "beat",    "attempt": 1, "at": ..., "seconds": ...}
     {"kind": "end",     "attempt": 1, "at": ..., "seconds": ..., "state": "done",
                         "peak_memory_bytes": ..., "total": {"updates": ..., ...}, ...}
+
+"anew" says that an attempt has begun the training from nothing, whatever there was, "back" that
+it went back to what there was before (see folder.py), "beat" that it lives though it measures
+nothing: what was killed has cost its time until then.
 
 Each line is sealed (see sealed.py). `total` is what all attempts took until then: `totals`.
 `at` is wall-clock time and only a label; `seconds` is counted from the attempt's start by a
@@ -100,10 +105,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], int]:
             damaged = damaged or number
             continue
         if damaged:
-            raise CorruptRecord(
-                f"{path}:{damaged}: this line was changed after it was written; "
-                f"delete the folder {path.parent} to train the trial again"
-            )
+            raise CorruptRecord(f"{path}:{damaged}: this line was changed after it was written")
         entries.append(entry)
         sound = offset
     return entries, sound
@@ -125,6 +127,38 @@ def last(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def current(entries: Iterable[Entry]) -> list[Entry]:
+    """Those of the training that the trial's files are of: since an attempt began it anew,
+    unless a later one went back to what there was before."""
+    kept: list[Entry] = []
+    before: list[Entry] = []  # the last training that came to a result
+    for entry in entries:
+        if entry["kind"] in ("anew", "back"):
+            others = [it for it in kept if it["attempt"] != entry["attempt"]]
+            own = [it for it in kept if it["attempt"] == entry["attempt"]]
+            if entry["kind"] == "back":
+                others = before
+            elif not is_unfinished_anew(others):
+                before = others
+            kept = own if entry["kind"] == "anew" else [*others, *own]
+        kept.append(entry)
+    return kept
+
+
+def begun_anew(entries: Iterable[Entry]) -> bool:
+    """Whether the training was begun anew and has come to no result since."""
+    return is_unfinished_anew(current(entries))
+
+
+def is_unfinished_anew(now: Sequence[Entry]) -> bool:
+    anew = [position for position, entry in enumerate(now) if entry["kind"] == "anew"]
+    return bool(anew) and not is_done(now[anew[-1] :])
+
+
+def is_done(entries: Iterable[Entry]) -> bool:
+    return any(entry.get("state") == "done" for entry in entries)
+
+
 def history(entries: Iterable[Entry]) -> tuple[Measurement, ...]:
     """The measurements of all attempts as one course of training, by ascending cost.
 
@@ -144,15 +178,15 @@ def contributors(entries: Iterable[Entry]) -> set[int]:
 def course(entries: Iterable[Entry]) -> list[tuple[Measurement, set[int]]]:
     """The history; with each point the attempts that its values are of."""
     kept: list[tuple[Measurement, set[int]]] = []
-    current = 0
-    for entry in entries:
+    latest = 0
+    for entry in current(entries):
         if entry["kind"] == "start":
-            current = max(current, entry["attempt"])
-        elif entry["kind"] == "measure" and entry["attempt"] == current:
+            latest = max(latest, entry["attempt"])
+        elif entry["kind"] == "measure" and entry["attempt"] == latest:
             new = measurement(entry)
             values: dict[str, float] = {}
-            attempts = {current}
-            while kept and kept[-1][0].attempt < current and kept[-1][0].cost >= new.cost:
+            attempts = {latest}
+            while kept and kept[-1][0].attempt < latest and kept[-1][0].cost >= new.cost:
                 old, others = kept.pop()
                 if old.cost == new.cost:
                     attempts |= others if old.values.keys() - new.values.keys() else set()
@@ -171,16 +205,18 @@ def measurement(entry: Entry) -> Measurement:
 
 
 def until_last(entries: list[dict[str, Any]], evaluation_id: str) -> list[dict[str, Any]]:
-    """What had happened when the last attempt under this evaluation ended. Evaluating a
-    trial in another way later is no part of this one's history."""
-    last = 0
+    """What had happened when the last attempt under this evaluation ended that came to a
+    result, if one did, else the last at all. Evaluating a trial in another way later is no part
+    of this one's history, and neither is an attempt whose result did not replace it."""
+    last = done = 0
     inside = False
     for position, entry in enumerate(entries, 1):
         if entry["kind"] == "start":
             inside = entry["evaluation_id"] == evaluation_id
         if inside:
             last = position
-    return entries[:last]
+            done = position if entry.get("state") == "done" else done
+    return entries[: done or last]
 
 
 def seconds_spent(entries: Iterable[Entry]) -> dict[str, float]:
@@ -199,14 +235,26 @@ def seconds_spent(entries: Iterable[Entry]) -> dict[str, float]:
 def totals(entries: Sequence[Entry]) -> dict[str, Any]:
     """What all attempts took: {"updates", "seconds", "gpu_hours", "measurements", "done"};
     of one that was killed, until its last line. Where it is known, also the greatest of each
-    of PEAKS, and the last `progress`. `done`: under some evaluation there is a result."""
+    of PEAKS, the last `progress`, and whether attempts went on where earlier ones had stopped
+    (`continues`). `done`: under some evaluation there is a result. Where a training was begun
+    anew, `now` is the same of what was done since: the rest is paid and is no more."""
+    now = current(entries)
+    found = summed(entries)
+    if any(entry["kind"] in ("anew", "back") for entry in entries):
+        found |= {"now": summed(now)}
+    return found
+
+
+def summed(entries: Sequence[Entry]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "updates": updates_made(entries),
         "seconds": seconds_spent(entries)["seconds"],
         "gpu_hours": gpu_hours(entries),
         "measurements": sum(entry["kind"] == "measure" for entry in entries),
-        "done": any(entry.get("state") == "done" for entry in entries),
+        "done": is_done(entries),
     }
+    if (continues := goes_on(entries)) is not None:
+        found |= {"continues": continues}
     for peak in PEAKS:
         known = [entry[peak] for entry in entries if peak in entry]
         found |= {peak: max(known)} if known else {}
@@ -231,13 +279,36 @@ def updates_made(entries: Iterable[Entry]) -> float:
     """Of all attempts, what was made twice counted twice: one that starts afresh counts from
     nothing, one that continues from the last cost before its own first. 0 where the trainer
     counts none."""
+    turned = {e["attempt"]: e["kind"] for e in entries if e["kind"] in ("anew", "back")}
+    made = 0.0
+    earlier: list[float] = []
+    before: list[float] = []
+    for attempt, own in costs_of(entries).items():
+        if turned.get(attempt) == "anew":
+            before, earlier = earlier or before, []
+        elif turned.get(attempt) == "back":
+            earlier = before
+        made += own[-1] - max((cost for cost in earlier if cost <= own[0]), default=0.0)
+        earlier = [*earlier, *own]
+    return made
+
+
+def goes_on(entries: Iterable[Entry]) -> bool | None:
+    """Whether the last attempt that followed another began where that had come to, or near
+    it; False where it began from nothing, None where there was none, or no cost is counted."""
+    costs = list(costs_of(entries).values())
+    if len(costs) < 2:
+        return None
+    if costs[-1][0] > costs[0][0]:
+        return True
+    # One that was stopped at its first measurement may not have kept a checkpoint yet.
+    return False if costs[-2][-1] > costs[0][0] else None
+
+
+def costs_of(entries: Iterable[Entry]) -> dict[int, list[float]]:
+    """Attempt -> the updates at which it measured."""
     costs: dict[int, list[float]] = {}
     for entry in entries:
         if entry["kind"] == "measure" and COST in entry["values"]:
             costs.setdefault(entry["attempt"], []).append(float(entry["values"][COST]))
-    made = 0.0
-    earlier: list[float] = []
-    for own in costs.values():
-        made += own[-1] - max((cost for cost in earlier if cost <= own[0]), default=0.0)
-        earlier += own
-    return made
+    return costs

@@ -8,7 +8,8 @@ Whether an owner lives: in this process namespace of this machine by its process
 start time, which no clock can falsify; elsewhere by the age of its last renewal, both
 times taken from the file system's clock, so hosts need not agree on the time. A file
 server whose clock jumps forward by more than the expiry ends the leases of other hosts
-early; fencing then keeps the loser's later writes out.
+early; fencing then keeps the loser's later writes out. An owner whose attempt has ended, as
+the journal has it, is none, whatever the date of its lease: a copy of a store has new dates.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from pathlib import Path
 
 import psutil
 
-from sweeper.errors import EnvironmentFault
+from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.sizes import clock
+from sweeper.track import journal
 from sweeper.track.sealed import seal, unseal, using
 
 EXPIRY_SECONDS = 60.0
@@ -37,8 +40,7 @@ class LeaseHeld(EnvironmentFault):
 
     def __init__(self, trial_id: str, owner: str, since: float, attempt: int):
         self.owner, self.since, self.attempt = owner, since, attempt
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-        super().__init__(f"trial {trial_id} is being run by {owner} since {clock}")
+        super().__init__(f"trial {trial_id} is being run by {owner} since {clock(since, True)}")
 
 
 class FencedOut(EnvironmentFault):
@@ -140,9 +142,30 @@ def alive(lease: Lease, folder: Path) -> bool:
             return False
     if renewed == 0:
         return False  # Released.
+    if ended(lease, folder):
+        return False  # Released, too, and copied since without its date.
     if lease.place == this_place():
         return birth(lease.pid) == lease.born
     return file_system_time(folder) - renewed < EXPIRY_SECONDS
+
+
+def ended(lease: Lease, folder: Path) -> bool:
+    """Whether the attempt has written the last that it ever will: its end is in the journal
+    and, where that is not an interruption, its result is there, which comes after it."""
+    last = journal.last(folder / "journal.jsonl")
+    if last is None or last["kind"] != "end" or last["attempt"] != lease.attempt:
+        return False
+    if last["state"] == "interrupted":
+        return True
+    try:
+        entries, _ = journal.read(folder / "journal.jsonl")
+        begun = [e for e in entries if e["kind"] == "start" and e["attempt"] == lease.attempt]
+        path = folder / f"result-{begun[-1]['evaluation_id']}.json"
+        result = unseal(path.read_bytes().rstrip(b"\n"))
+    except (CorruptRecord, FileNotFoundError, ValueError, LookupError):
+        return False
+    kept = last["state"] != "done" and result["state"] == "done"  # A failure replaces no result.
+    return kept or result["attempt"] == lease.attempt
 
 
 def path_of(folder: Path, attempt: int) -> Path:

@@ -17,20 +17,21 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.errors import EnvironmentFault
 from sweeper.record import Record
+from sweeper.track import pages
 from sweeper.track.folder import Folder
 from sweeper.track.parcel import (
     BATCH_ITEMS,
     BATCH_METRICS,
     DIGEST_CHARACTERS,
-    TAG_CHARACTERS,
     Origin,
     Parcel,
     batches,
@@ -39,13 +40,14 @@ from sweeper.track.parcel import (
     pack,
     record_of,
     record_tags,
-    text,
 )
 from sweeper.track.sealed import checksum
 from sweeper.trial import Key, Trial
 
 EXPERIMENT = "sweeper"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # Pages for training, not for agents.
+NOTE = "mlflow.note.content"
+RUN = "MLflow run"  # how the error of a record begins that is corrupt there, and maybe not here
 ARRIVED = "sweeper.arrived"  # what a run has: {"points", "digest", "artifacts", "record"}
 ARTIFACT_BYTES = 10_000_000  # larger files stay in the folder
 FEW = 10  # Runs asked for one by one; more are paged through.
@@ -133,8 +135,9 @@ class MLflowStore:
     # --- reading -------------------------------------------------------------------------
 
     def find(self, trials: Iterable[Trial], origin: Origin | None = None) -> dict[Key, Record]:
-        """A trial's key -> record, of the trials whose result was published. With `origin`, the
-        runs of that sweep are looked through first."""
+        """A trial's key -> record, of the trials whose result was published. One that was changed
+        since is one whose state is corrupt, and whose error says which run that is. With `origin`,
+        the runs of that sweep are looked through first."""
         wanted = {trial.key: trial for trial in trials}
         if not wanted or not self._exists():
             return {}
@@ -161,9 +164,12 @@ class MLflowStore:
             try:
                 record = record_of(run.data.tags)
             except (ValueError, KeyError, TypeError) as fault:
-                raise CorruptRecord(
-                    f"MLflow run {run.info.run_id}: {fault}; delete the run and publish again"
-                ) from fault
+                record = Record(
+                    trial_id=key.trial_id,
+                    evaluation_id=key.evaluation_id,
+                    state="corrupt",
+                    error=f"{RUN} {run.info.run_id}: {fault}",
+                )
             if record is not None:
                 found.setdefault(key, record)
 
@@ -225,27 +231,40 @@ class MLflowStore:
                 self._describe(run.info.run_id, parcel)
             self._send_points(run.info.run_id, parcel.points[sent:])
             files = folder.artifacts(trial.id) if parcel.record else {}
-            arrived_files = self._send_files(run.info.run_id, folder.path(trial.id), files, arrived)
+            arrived_files = self._send_files(
+                run.info.run_id, folder.standing(trial.id), files, arrived
+            )
             self._conclude(run, parcel, arrived_files)
 
     def publish_tables(
         self, origin: Origin, tables: Mapping[str, str], files: Iterable[Path] = ()
     ) -> None:
         """The tables (name -> markdown) into the note of the sweep's run, `files` beside."""
-        note = "\n\n".join(f"## {name}\n\n{markdown}" for name, markdown in tables.items())
+        whole = "\n\n".join(f"## {name}\n\n{markdown}" for name, markdown in tables.items())
         with self._reachable():
             parent = self._parent(origin)
-            self._client.set_tag(parent, "mlflow.note.content", text(note, TAG_CHARACTERS))
-            self._client.log_text(parent, note + "\n", "tables/tables.md")
+            said = pages.note(tables, self._experiment_id, origin)
+            self._client.set_tag(parent, NOTE, self._with_figures(parent, said))
+            self._client.log_text(parent, whole + "\n", "tables/tables.md")
             for file in files:
                 self._client.log_artifact(parent, str(file), "tables")
 
     def publish_figures(self, origin: Origin, files: Iterable[Path]) -> None:
-        """Pictures into the folder `figures` of the sweep's run."""
+        """Pictures into the folder `figures` of the sweep's run, and into its note."""
         with self._reachable():
             parent = self._parent(origin)
             for file in files:
                 self._client.log_artifact(parent, str(file), "figures")
+                if framed := pages.framed(file.read_bytes()):
+                    name = f"figures/{file.stem}{pages.SHOWN}"
+                    self._client.log_text(parent, framed, name)
+            said = self._client.get_run(parent).data.tags.get(NOTE)
+            said = said or pages.note({}, self._experiment_id, origin)
+            self._client.set_tag(parent, NOTE, self._with_figures(parent, said))
+
+    def _with_figures(self, parent: str, note: str) -> str:
+        there = (Path(it.path).name for it in self._client.list_artifacts(parent, "figures"))
+        return pages.with_figures(note, parent, sorted(f for f in there if f.endswith(pages.SHOWN)))
 
     def kill(self, runs: Iterable[Running]) -> None:
         """Marks them as KILLED: nobody is at them any more."""
@@ -291,15 +310,26 @@ class MLflowStore:
                 "sweeper.profile": origin.profile,
             }
             runs = sorted(self._runs(tags), key=lambda r: (r.info.start_time, r.info.run_id))
-            name = f"{origin.sweep} ({origin.profile})"
+            name = pages.title(origin)
             run = (
                 runs[0]
                 if runs
                 else self._client.create_run(self._experiment_id, tags=tags, run_name=name)
             )
             self._client.update_run(run.info.run_id, status="RUNNING")
+            self._arrange(origin)
             self._parents[origin.tag] = run.info.run_id
         return self._parents[origin.tag]
+
+    def _arrange(self, origin: Origin) -> None:
+        """A view of the sweep's trials, unless somebody has made it their own."""
+        key = pages.VIEW + pages.view_key(origin)
+        there = self._client.get_experiment(self._experiment_id).tags.get(key)
+        view = pages.view(origin, int(time.time() * 1000))
+        if there is not None and (pages.is_changed(there) or pages.same(there, view)):
+            return
+        if len(view) <= pages.VIEW_CHARACTERS:
+            self._client.set_experiment_tag(self._experiment_id, key, view)
 
     def _describe(self, run_id: str, parcel: Parcel) -> None:
         """Configuration and data: what holds from the start."""
@@ -354,7 +384,7 @@ class MLflowStore:
             "record": parcel.record_digest,
         }
         tags = {ARRIVED: json.dumps(arrived)}
-        for key in ("mlflow.note.content", "mlflow.source.git.commit"):
+        for key in (NOTE, "mlflow.source.git.commit"):
             tags |= {key: parcel.tags[key]} if key in parcel.tags else {}
         if parcel.record:
             tags |= record_tags(parcel.record) | {"sweeper.state": parcel.record.state}

@@ -38,11 +38,15 @@ STATUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The sweep for which trials are published. `rows` is table -> the axis of its rows."""
+    """The sweep for which trials are published. `rows` is table -> the axis of its rows,
+    `results` the result keys that its tables show, `curves` those that its figures follow."""
 
     sweep: str
     profile: str
     rows: Mapping[str, str] = field(default_factory=dict)
+    axes: Sequence[str] = ()
+    results: Sequence[str] = ()
+    curves: Sequence[str] = ()
 
     @property
     def tag(self) -> str:
@@ -119,13 +123,19 @@ def tags(trial: Trial, origin: Origin, record: Record | None) -> Iterator[tuple[
     if corpus(trial):
         yield "sweeper.dataset", corpus(trial)
     for axis, label in trial.labels.items():
-        yield accepted(f"sweeper.label.{axis}"), label
+        yield axis_tag(axis), label
     yield "mlflow.runName", title(trial)
     yield "mlflow.source.name", f"sweeper: {origin.sweep}"
     if record and record.provenance.get("commit"):
         yield "mlflow.source.git.commit", record.provenance["commit"]
     problem = f"\n\n**{record.state}**: {record.error}" if record and record.error else ""
-    yield "mlflow.note.content", f"{title(trial)}, trial `{trial.id}`{problem}"
+    trace = f"`sweeper why FILE {trial.id}` says where each of its settings is from"
+    yield "mlflow.note.content", f"{title(trial)}: trial `{trial.id}`; {trace}{problem}"
+
+
+def axis_tag(axis: str) -> str:
+    """The tag by which runs are grouped by an axis's labels."""
+    return accepted(f"axis.{axis}")
 
 
 def corpus(trial: Trial) -> str | None:

@@ -116,3 +116,32 @@ def test_a_claim_is_not_about_levels_that_are_absent_where_it_is_made():
     found = {one.name: one for one in judge(sweep, trials, records).verdicts}
     assert [len(found[name].findings) for name in "cd"] == [3, 2]
     assert found["d"].status == "supported"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("{kind: curves, y: [a/b], series: schedule, over: [pooling, cycles, seed]}", "figure"),
+        ("{test: 'loss[none] < 5', pool: [pooling, cycles]}", "claim"),
+    ],
+)
+def test_neither_figures_nor_claims_mix_included_points_with_others(text, kind):
+    include = "include: [{schedule: none, model: lm, seed: [0, 1]}]\n"
+    sweep, trials, _ = made(f"{include}{kind}s: {{x: {text}}}\n")
+    (problem,) = mixtures(sweep, trials)
+    assert f"{kind} 'x' would average trials with and without 'pooling' at none" in str(problem)
+    plain, trials, _ = made(f"{kind}s: {{x: {text}}}\n")
+    assert mixtures(plain, trials) == []
+
+
+def test_included_trials_that_nothing_shows_are_told(tmp_path):
+    text = HEAD.replace("a.b:c", "{command: [echo, hello]}") + (
+        "include: [{schedule: none, model: lm, seed: [0, 1]}]\n"
+        "tables: {t: {rows: schedule, where: {pooling: max}, values: [loss], "
+        "over: [cycles, seed]}}\n"
+    )
+    sweep = parse(text, "s.yaml")
+    plan = run.look(sweep, Place(store=tmp_path))
+    assert [str(problem) for problem in run.remarks(sweep, plan)] == [
+        "s.yaml:10:11: 2 included trials are in no table, figure or claim (none 0, none 1 ...)"
+    ]

@@ -2,6 +2,7 @@
 
 bad/<name>.yaml is wrong in the way of its name; bad/<name>.txt is what is said of it on stderr.
 bad/parts/ is what some of them import. What git or an editor would mangle is written here.
+SWEEPER_WRITE_BAD=1 writes what is said into bad/ anew, to be read in the difference.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from sweeper.spec.problems import UNSHOWN
 
 ROOT = Path(__file__).parents[2]
 BAD = Path(__file__).parent / "bad"
@@ -118,6 +121,8 @@ def shown(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_is_said(path, outcomes):
     code, said, *_ = outcomes[shown(path)]
+    if os.environ.get("SWEEPER_WRITE_BAD"):
+        path.with_suffix(".txt").write_text(said)
     assert said == path.with_suffix(".txt").read_text()
     assert code == (3 if path.stem in UNFIT else 2)
 
@@ -131,10 +136,13 @@ def test_what_is_said_of_what_no_editor_writes(name, outcomes):
 
 def test_each_line_names_a_place_and_is_one_that_can_be_read(outcomes):
     for path, (_, said, *_) in outcomes.items():
-        for line in said.splitlines():
+        first, *others = said.splitlines()
+        if others and others[-1].startswith("all else is right; "):  # Only data is missing.
+            others.pop()
+        for line in (first, *others):
             assert re.match(r"[^:]+\.yaml:[1-9]\d*:[1-9]\d*: \S", line), (path, line)
             assert len(line) < 1500, path
-            assert line.isprintable(), path
+            assert not UNSHOWN.search(line), path
         assert "Traceback" not in said
 
 

@@ -15,11 +15,11 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from sweeper import cleaning
-from sweeper.cleaning import Needed
 from sweeper.cli import main
 from sweeper.design import expand
 from sweeper.dispatch import scratch
 from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.needed import Needed
 from sweeper.record import Record
 from sweeper.sizes import age_in_words, bytes_in_words, seconds_of
 from sweeper.spec import read
@@ -194,10 +194,11 @@ def test_logs_that_are_not_there(desk):
     (one, *_) = trials()
     nothing = typed("logs", "toy.yaml")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
-    assert "no trial runs, failed or diverged: 4 missing" in nothing.stderr
-    assert "low · seed 0 has no log: it is missing" in typed("logs", "toy.yaml", one.id).stderr
+    states = "running, failed, diverged, exceeded or corrupt"
+    assert f"no trial is {states}: 4 missing" in nothing.stderr
+    assert "low · seed 0 (missing) has no log" in typed("logs", "toy.yaml", one.id).stderr
     ended(one, log="")
-    assert "low · seed 0 printed nothing: it is done" in typed("logs", "toy.yaml", one.id).stderr
+    assert "low · seed 0 (done) printed nothing" in typed("logs", "toy.yaml", one.id).stderr
     assert "nobody runs" in typed("logs", "toy.yaml", trials()[1].id, "--follow").stderr
 
 
@@ -220,8 +221,9 @@ def test_logs_of_what_nobody_knows(desk, words, says):
 
 
 def things(*words: str) -> dict[str, list[str]]:
-    """Kind -> paths, relative to the store."""
-    result = typed("gc", *words, "--json")
+    """Kind -> paths, relative to the store; of trials of whatever age, if not said otherwise."""
+    age = () if {"--older-than", "--corrupt"}.intersection(words) else ("--older-than", "0s")
+    result = typed("gc", *words, *age, "--json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     root = Path(said["store"])
@@ -250,12 +252,80 @@ def test_trials_of_all_profiles_are_needed_and_others_are_not(desk):
     assert things("toy.yaml", "--older-than", "1h") == {}
     assert snapshot(desk) == before
 
-    refused = typed("gc", "toy.yaml", "--delete", answer="n\n")
+    asked = ("gc", "toy.yaml", "--delete", "--older-than", "0s")
+    refused = typed(*asked, answer="n\n")
     assert "remove 1 things" in refused.stderr
+    nobody = typed(*asked)
+    assert nobody.exit_code == 2
+    assert "--yes removes without a question" in nobody.stderr
+    nobody = typed(*asked, "--json")
+    assert nobody.exit_code == 2
+    assert "add --yes" in nobody.stderr
     assert snapshot(desk) == before
-    assert typed("gc", "toy.yaml", "--delete", answer="y\n").exit_code == 0
+    assert typed(*asked, answer="y\n").exit_code == 0
     assert Folder("runs").ids() == sorted(trial.id for trial in needed)
     assert things("toy.yaml") == {}
+
+
+def test_a_trial_of_today_is_left_alone(desk):
+    """One that was begun by what left no design, a script or an older version, may be needed."""
+    young, old = ended(trials("long")[0]), ended(trials("long")[1])
+    aged(old, 25 * HOUR)
+    (desk / "one.yaml").write_text(SWEEP.replace(", long: {set: {steps: 30}}", ""))
+    listed = typed("gc", "one.yaml").stdout
+    assert f"trials/{old.name}" in listed
+    assert young.name not in listed
+    assert "1 more trial in no design is younger than that (--older-than 0s lists all)" in listed
+
+
+def ran(*words: str) -> None:
+    done = typed("run", *words, "--dispatch", "inline", "--tracking", "http://127.0.0.1:9")
+    assert done.exit_code == 0, done.output
+
+
+def test_a_file_adds_to_what_runs_left_and_only_a_name_takes_away(desk):
+    """A store of several sweeps: to name one of them makes the others no waste."""
+    (desk / "other.yaml").write_text(
+        SWEEP.replace("name: toy", "name: other").replace("steps: 3}", "steps: 4}")
+    )
+    others = {trial.id for trial in expand(read("other.yaml"), None)}
+    ran("toy.yaml")
+    ran("other.yaml")
+    assert things("toy.yaml") == {}
+    found = things("toy.yaml", "--without", "other")
+    assert found["trials"] == sorted(f"trials/{id}" for id in others)
+    (design,) = found["designs"]
+    assert design.startswith("sweeps/other.quick.")
+    assert things("--without", "other.quick")["trials"] == found["trials"]
+    listed = typed("gc", "--without", "other").stdout
+    needed, _, left = listed.partition("designs that were left out: 1")
+    assert "toy · quick, run" in needed
+    assert "other · quick, run" in left
+    refused = typed("gc", "--without", "ohter")
+    assert refused.exit_code == 2
+    assert "unknown design 'ohter'; did you mean 'other'?" in refused.stderr
+    typed("gc", "--without", "other", "--older-than", "0s", "--delete", "--yes")
+    assert things() == {}
+    assert len(Folder("runs").ids()) == 4
+    assert not (desk / "runs" / design).exists()
+
+
+def test_a_copied_file_of_one_name_takes_nothing_away(desk):
+    ran("toy.yaml")
+    (desk / "copy.yaml").write_text(SWEEP.replace("steps: 3}", "steps: 4}"))
+    planned = typed("plan", "copy.yaml", "--tracking", "http://127.0.0.1:9")
+    assert "since the run of" not in planned.stdout
+    assert "toy.yaml is named toy, too" in planned.stderr
+    ran("copy.yaml")
+    assert things() == {}
+    assert "the same as in the run of" in typed("plan", "toy.yaml").stdout
+
+
+def test_what_was_probed_or_scored_is_needed(desk):
+    typed("plan", "toy.yaml", "--probe")
+    assert Folder("runs").ids()
+    assert things() == {}
+    assert "since the run of" not in typed("plan", "toy.yaml").stdout
 
 
 def test_without_files_it_is_what_runs_left(desk):
@@ -266,13 +336,16 @@ def test_without_files_it_is_what_runs_left(desk):
     refused = typed("gc")
     assert refused.exit_code == 2
     assert "name the FILES" in refused.stderr
-    ran = typed("run", "toy.yaml", "--dispatch", "inline", "--tracking", "http://127.0.0.1:9")
-    assert ran.exit_code == 0, ran.output
+    ran("toy.yaml")
     assert things() == {"trials": [f"trials/{trials('long')[0].id}"]}
     left = next((desk / "runs/sweeps").glob("*.json"))
     left.write_bytes(left.read_bytes()[:-9])
     refused = typed("gc", "--delete", "--yes")
     assert refused.exit_code == CorruptRecord.exit_code
+    assert "sweeper gc --corrupt --delete removes it" in refused.stderr
+    assert len(Folder("runs").ids()) == 5
+    typed("gc", "--corrupt", "--delete", "--yes")
+    assert not left.exists()
     assert len(Folder("runs").ids()) == 5
 
 
@@ -328,7 +401,8 @@ def test_a_running_trial_is_not_touched(desk):
         assert things("one.yaml") == {}
     finally:
         running.abandon("over")
-    (listed,) = cleaning.waste(desk / "runs", Needed(ids={trials()[0].id}))
+    needed = Needed(ids={trials()[0].id})
+    ((listed,), _) = cleaning.waste(desk / "runs", needed, older_than=0)
     again = Folder("runs").start(long)  # Between the list and the word to remove it.
     try:
         ((_, why),) = cleaning.remove(desk / "runs", [listed])
@@ -372,6 +446,92 @@ def test_scratch_folders_of_dead_drivers_and_no_others(desk):
     typed("gc", "toy.yaml", "--delete", "--yes")
     assert mine.is_dir()
     assert not dead.exists()
+
+
+def test_no_lease_of_a_copied_store_is_a_dead_ones(desk):
+    folder = ended(trials()[0])
+    os.utime(folder / "lease-1.json")  # As `cp -r` dates it.
+    assert things("toy.yaml") == {}
+
+
+def damaged(path: Path, old: bytes, new: bytes) -> Path:
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    return path
+
+
+@pytest.fixture
+def with_damage(desk: Path) -> list[Path]:
+    """Of four trials one done, one done with a damaged result, one begun with a damaged
+    journal, and one missing; the folders of the first three."""
+    folders = [ended(trial, result={"loss": 1.5}) for trial in trials()[:2]]
+    attempt = Folder("runs").start(trials()[2])
+    attempt.measure(1.0, {"loss": 1.0})
+    attempt.abandon("over")
+    folders.append(attempt.folder)
+    damaged(next(folders[1].glob("result-*.json")), b"1.5", b"0.5")
+    damaged(folders[2] / "journal.jsonl", b'"start"', b'"stort"')
+    return folders
+
+
+REMEDY = "sweeper gc --corrupt --delete removes what cannot be believed"
+
+
+@pytest.mark.parametrize("verb", ["status", "plan", "table"])
+def test_what_reads_shows_what_is_corrupt_and_goes_on(with_damage, verb):
+    said = typed(verb, "toy.yaml")
+    assert said.exit_code == CorruptRecord.exit_code
+    if verb == "table":
+        assert "2 of 4" not in said.stdout
+        assert "1 of 4 done, 1 missing, 2 corrupt" in said.stdout
+        assert "0.500" not in said.stdout
+    else:
+        assert "4 trials, 1 done, 1 missing, 2 corrupt; 1 to run" in said.stdout
+    for folder, file in zip(with_damage[1:], ("result-", "journal.jsonl:1"), strict=True):
+        assert said.stderr.count(f"corrupt: runs/trials/{folder.name}/{file}") == 1
+    assert said.stderr.count(REMEDY) == 1
+    if verb != "table":
+        objects = typed(verb, "toy.yaml", "--json")
+        assert objects.exit_code == CorruptRecord.exit_code
+        assert json.loads(objects.stdout)["counts"]["corrupt"] == 2
+
+
+@pytest.mark.parametrize("verb", ["why", "logs"])
+def test_one_corrupt_trial_is_in_nobody_elses_way(with_damage, verb):
+    done, corrupt, *_ = trials()
+    fine = typed(verb, "toy.yaml", done.id)
+    assert fine.exit_code == 0, fine.output
+    assert "corrupt" not in fine.output
+    asked = typed(verb, "toy.yaml", corrupt.id)
+    assert asked.exit_code == CorruptRecord.exit_code
+    assert "sweeper gc --corrupt --delete" in " ".join(asked.output.split())
+
+
+@pytest.mark.parametrize("verb", ["run", "eval"])
+def test_nothing_is_trained_before_what_is_corrupt_is_repaired(with_damage, verb):
+    before = snapshot(Path("runs"))
+    refused = typed(verb, "toy.yaml", "--dispatch", "inline")
+    assert refused.exit_code == CorruptRecord.exit_code
+    assert REMEDY in refused.stderr
+    assert snapshot(Path("runs")) == before
+
+
+def test_what_is_corrupt_goes_and_the_next_run_makes_it_anew(with_damage):
+    done, rescored, restarted = with_damage
+    (rescored / "checkpoints").mkdir()
+    found = things("--corrupt")
+    (result,) = rescored.glob("result-*.json")
+    wanted = [f"trials/{restarted.name}", f"trials/{rescored.name}/{result.name}"]
+    assert found == {"corrupt": sorted(wanted)}
+    assert typed("gc", "toy.yaml", "--corrupt").exit_code == 2
+    assert "the checksum does not match" in typed("gc", "--corrupt").stdout
+    typed("gc", "--corrupt", "--delete", "--yes")
+    assert (rescored / "checkpoints").is_dir()
+    assert not restarted.exists()
+    assert things("--corrupt") == {}
+    assert "nothing in runs is corrupt" in typed("gc", "--corrupt").stdout
+    ran("toy.yaml")
+    assert typed("status", "toy.yaml").exit_code == 0
 
 
 def test_a_dead_process_lease_is_ended_and_its_number_stays_taken(desk):
@@ -426,7 +586,7 @@ def test_no_link_leads_out_of_the_store(desk):
     inner = ended(trials("long")[1])
     (inner / "artifacts").symlink_to(outside)
     (desk / "one.yaml").write_text(SWEEP.replace(", long: {set: {steps: 30}}", ""))
-    typed("gc", "one.yaml", "--checkpoints", "--delete", "--yes")
+    typed("gc", "one.yaml", "--checkpoints", "--delete", "--yes", "--older-than", "0s")
     assert not inner.exists()
     assert (outside / "checkpoints/mine").read_text() == "mine"
     assert (outside / ".x.json.12.0123abcd").exists()

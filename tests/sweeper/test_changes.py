@@ -4,14 +4,19 @@ by hand from the two designs, which are small enough to be counted."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 
-from sweeper.changes import Changes, Snapshot, compare
+from sweeper.changes import Changes
+from sweeper.comparing import compare
 from sweeper.errors import CorruptRecord
 from sweeper.sharing import share
+from sweeper.snapshot import Snapshot
 from sweeper.track import snapshots
 from sweeper.trial import Key
 
@@ -27,6 +32,7 @@ def design(
     name: str = "model",
     at: float = 0.0,
     first: str = "model",
+    source: str = "/home/me/s.yaml",
 ) -> Snapshot:
     """Every model (label -> what it is) at every seed; a trial is what it is, not its label."""
     models = MODELS if models is None else models
@@ -38,7 +44,9 @@ def design(
         at_axis = dict(zip(axes, choice, strict=True))
         key = Key(f"{base}{models[at_axis[name]]}-{at_axis['seed']}", evaluation)
         points.append((choice, key))
-    return Snapshot(sweep="s", variant="quick", at=at, axes=axes, points=tuple(points))
+    return Snapshot(
+        sweep="s", variant="quick", source=source, at=at, axes=axes, points=tuple(points)
+    )
 
 
 def said(then: Snapshot, now: Snapshot) -> list[str]:
@@ -57,14 +65,14 @@ THE_SAME_WITH_MORE = {**MODELS, "Top": "max"}
 CASES = {
     "nothing": (design(), []),
     "a seed more": (design(seeds=("0", "1", "2")), ["3 new (seed=2)"]),
-    "a seed less": (design(seeds=("0",)), ["3 removed (seed=1; their records stay)"]),
+    "a seed less": (design(seeds=("0",)), ["3 removed (seed=1; their records stay until a gc)"]),
     "a level less": (
         design(without("iVAE")),
-        ["2 removed (model=iVAE; their records stay)"],
+        ["2 removed (model=iVAE; their records stay until a gc)"],
     ),
     "another level": (
         design(without("iVAE") | {"WAE": "wae"}),
-        ["2 new (model=WAE)", "2 removed (model=iVAE; their records stay)"],
+        ["2 new (model=WAE)", "2 removed (model=iVAE; their records stay until a gc)"],
     ),
     "a label renamed": (design(RENAMED), ["2 renamed (model: Max -> MaxPool)"]),
     "labels swapped": (
@@ -128,6 +136,7 @@ def rows(axes: Mapping[str, tuple[str, ...]], *points: str) -> Snapshot:
     return Snapshot(
         sweep="s",
         variant="quick",
+        source="/home/me/s.yaml",
         axes=axes,
         points=tuple(
             (tuple(None if x == "-" else x for x in labels), Key(id, "e")) for *labels, id in split
@@ -153,7 +162,7 @@ def test_an_axis_added_or_removed_at_one_level_of_which_all_was() -> None:
     ]
     assert said(POOLED, PLAIN) == [
         "axis pooling removed (what is left is at pooling=last)",
-        "1 removed (pooling=max; their records stay)",
+        "1 removed (pooling=max; their records stay until a gc)",
     ]
 
 
@@ -168,7 +177,7 @@ def test_single_points_are_listed_where_no_level_explains_them() -> None:
     some = {("1", "1"), ("1", "2"), ("2", "2"), ("3", "1")}
     now = rows(axes, *(f"{i} {j} t{i}{j}" for i in "123" for j in "123" if (i, j) not in some))
     listed = "a=1 b=1, a=1 b=2, a=2 b=2 and 1 more"
-    assert said(then, now) == [f"4 removed ({listed}; their records stay)"]
+    assert said(then, now) == [f"4 removed ({listed}; their records stay until a gc)"]
     assert said(now, then) == [f"4 new ({listed})"]
 
 
@@ -194,11 +203,11 @@ def test_a_further_evaluation_of_what_is_trained() -> None:
     more = compare(scored("S1"), scored("S1", "S5"))
     assert more.parts() == ["2 new (samples=S5), to be scored only"]
     assert compare(scored("S1", "S5"), scored("S1")).parts() == [
-        "2 removed (samples=S5; their records stay)"
+        "2 removed (samples=S5; their records stay until a gc)"
     ]
     assert compare(scored("S1", "S5"), scored("S1", "S9")).parts() == [
         "2 new (samples=S9), to be scored only",
-        "2 removed (samples=S5; their records stay)",
+        "2 removed (samples=S5; their records stay until a gc)",
     ]
 
 
@@ -216,7 +225,7 @@ def test_one_line_where_it_fits_and_a_line_each_where_not(monkeypatch) -> None:
     assert compare(then, many).lines() == [
         "since the run of 2001-09-09 01:46:",
         "  5 new (seed=2, model=WAE)",
-        "  3 removed (seed=0; their records stay)",
+        "  3 removed (seed=0; their records stay until a gc)",
         "  1 renamed (model: Max -> MaxPool)",
         "  order of axes changed",
     ]
@@ -243,31 +252,72 @@ def test_it_is_false_where_nothing_changed() -> None:
 # ---- the file of the last run
 
 
+def kept(root: Path, file: str = "/home/me/s.yaml", variant: str = "quick") -> Snapshot | None:
+    return snapshots.kept(root, "s", variant, file)
+
+
 def test_a_snapshot_is_kept_and_read_back(tmp_path) -> None:
-    assert snapshots.kept(tmp_path, "s", "quick") is None
+    assert kept(tmp_path) is None
     for one in (design(at=1.5), CONDITIONAL):
         snapshots.keep(tmp_path, one)
-        assert snapshots.kept(tmp_path, "s", "quick") == one
-    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == ["s.quick.json"]
+        assert kept(tmp_path) == one
+    (path,) = (tmp_path / "sweeps").iterdir()
+    assert re.fullmatch(r"s\.quick\.[0-9a-f]{8}\.json", path.name)
+
+
+def test_two_files_of_one_name_have_designs_of_their_own(tmp_path) -> None:
+    files = [tmp_path / name for name in ("one.yaml", "copy.yaml")]
+    root = tmp_path / "runs"
+    for number, file in enumerate(files):
+        file.touch()
+        snapshots.keep(root, design(source=str(file), at=number, base=file.stem))
+    for file in files:
+        assert kept(root, str(file)).source == str(file)
+    assert snapshots.namesakes(root, "s", str(files[0])) == [str(files[1])]
+    assert snapshots.namesakes(root, "other", str(files[0])) == []
+    assert kept(root, str(tmp_path / "third.yaml")) is None
+
+
+def test_the_design_of_a_file_that_was_moved_is_found(tmp_path) -> None:
+    file, root = tmp_path / "project/s.yaml", tmp_path / "project/runs"
+    file.parent.mkdir()
+    file.touch()
+    snapshots.keep(root, design(source=str(file)))
+    (tmp_path / "project").rename(tmp_path / "moved")  # With its store.
+    root, file = tmp_path / "moved/runs", tmp_path / "moved/s.yaml"
+    assert kept(root, str(file)).keys == design().keys
+    assert snapshots.namesakes(root, "s", str(file)) == []
+    file.rename(file.with_name("new.yaml"))
+    assert kept(root, str(file.with_name("new.yaml"))).keys == design().keys
+
+
+def test_what_was_begun_is_no_run_and_a_run_takes_its_place(tmp_path) -> None:
+    begun = replace(design(), begun=True)
+    snapshots.keep(tmp_path, begun)
+    assert kept(tmp_path) is None
+    assert snapshots.all_kept(tmp_path) == ([begun], [])
+    snapshots.keep(tmp_path, design(seeds=("0",)))
+    assert snapshots.all_kept(tmp_path) == ([design(seeds=("0",))], [])
 
 
 def test_what_cannot_be_believed_is_refused(tmp_path) -> None:
     snapshots.keep(tmp_path, design())
-    path = tmp_path / "sweeps" / "s.quick.json"
+    (path,) = (tmp_path / "sweeps").iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"Max", b"Min"))
     with pytest.raises(CorruptRecord, match="the checksum does not match"):
-        snapshots.kept(tmp_path, "s", "quick")
+        kept(tmp_path)
+    assert snapshots.damage(tmp_path) == {path: "the checksum does not match"}
     path.write_bytes(snapshots.seal(design().as_json() | {"format": 2}))
     with pytest.raises(CorruptRecord, match="newer version"):
-        snapshots.kept(tmp_path, "s", "quick")
+        kept(tmp_path)
+    assert snapshots.damage(tmp_path) == {}
     path.write_bytes(snapshots.seal({"format": 1}))
     with pytest.raises(CorruptRecord):
-        snapshots.kept(tmp_path, "s", "quick")
-    path.rename(path.with_name("s.paper.json"))
-    path.with_name("s.paper.json").write_bytes(whole)
+        kept(tmp_path)
+    path.with_name(path.name.replace("quick", "paper")).write_bytes(whole)
     with pytest.raises(CorruptRecord, match="the snapshot of s · quick"):
-        snapshots.kept(tmp_path, "s", "paper")
+        kept(tmp_path, variant="paper")
 
 
 # ---- what sweeps share

@@ -103,7 +103,7 @@ BAD = {
     "3": "claims.c must be a mapping, not 3",
     "{test: 'nll[Max, With] < 1', eahc: dataset}": (
         "unknown key 'eahc' in claims.c; did you mean 'each'? one of "
-        "alpha, each, over, pool, say, test"
+        "alike, alpha, each, over, pool, say, test"
     ),
     "{test: 'nll[Max, With] < 1', each: dataset, alpha: 1}": (
         "claims.c.alpha must be above 0 and below 1, not 1"
@@ -197,6 +197,74 @@ def test_a_fault_in_a_test_is_told_at_the_test_and_all_at_once():
 def test_claims_are_a_mapping(text):
     with pytest.raises(SpecError, match=r"s\.yaml:12:9: claims must be a mapping, not"):
         parse(HEAD.rstrip("\n") + f" {text}\n", "s.yaml")
+
+
+UNLIKE = """\
+name: t
+trainer: a.b:c
+axes: {model: {A: {m: a}, B: {m: b}}, seed: [0, 1, 2]}
+metrics:
+  nll: {from: test/nll_iw, or: test/nll_exact, goal: min}
+  bound: {from: test/nelbo, goal: min}
+  whole: {from: test/nll_iw, format: ".0f"}
+  bits: {from: test/nll_iw, scale: 1.4427}
+  kl: {from: test/kl}
+  updates: {from: cost/updates}
+profiles: {quick: {}}
+claims:
+"""  # the line after it is line 13
+
+
+@pytest.mark.parametrize(
+    ("test", "column", "said", "named"),
+    [
+        ("nll[A] < bound[B]", 8, "nll[A] < bound[B]", "nll and bound"),
+        ("nll[A] - bound[B] < 0", 19, "nll[A] - bound[B] < 0", "nll and bound"),
+        ("nll[A] < 80 and nll[A] < bound[B]", 24, "nll[A] < bound[B]", "nll and bound"),
+        ("nll[A] / bound[B] in 0.9..1.1", 19, "nll[A] / bound[B] in 0.9..1.1", "nll and bound"),
+        ("nll[A] < bits[B]", 8, "nll[A] < bits[B]", "nll and bits"),
+        ("nll[A] < nll[B] + kl[B]", 8, "nll[A] < nll[B] + kl[B]", "nll and kl"),
+        (
+            "nll[A] / updates[A] < nll[B]",
+            21,
+            "nll[A] / updates[A] < nll[B]",
+            "nll and updates",
+        ),
+    ],
+)
+def test_unlike_metrics_are_not_compared(test, column, said, named):
+    with pytest.raises(SpecError) as caught:
+        parse(f"{UNLIKE}  c: {{test: '{test}'}}\n", "s.yaml")
+    alike = named.replace(" and ", ", ")
+    assert str(caught.value) == (
+        f"s.yaml:13:13: claims.c: column {column}: '{said}' compares unlike metrics: {named}; "
+        "compare a metric with itself, or say that this claim takes them for one kind: "
+        f"alike: [{alike}]"
+    )
+    said_so = f"{UNLIKE}  c: {{test: '{test}', alike: [{alike}]}}\n"
+    if "updates" not in test:
+        assert parse(said_so, "s.yaml").claims["c"].test == claim(test)
+    else:  # A quotient of two metrics of one kind is none of that kind.
+        with pytest.raises(SpecError, match="unlike metrics"):
+            parse(said_so, "s.yaml")
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "nll[A] < nll[B]",
+        "nll[A] < nll[B] - 0.5",
+        "-nll[A] < 2 * nll[B]",
+        "nll[A] < whole[B]",  # read from the same, printed otherwise
+        "updates[A] / updates[B] in 2.5..3.5",
+        "nll[A] / updates[A] < nll[B] / updates[B]",
+        "nll[A] - nll[B] > 0.5 and kl[A] > kl[B]",
+        "nll[A] / nll[B] < kl[A] / kl[B]",
+        "nll[A] / nll[B] - 1 < 0.1",
+    ],
+)
+def test_what_is_of_one_kind_is_compared(test):
+    assert parse(f"{UNLIKE}  c: {{test: '{test}'}}\n", "s.yaml").claims["c"].test == claim(test)
 
 
 def test_a_label_of_two_axes_is_no_label():
@@ -509,7 +577,9 @@ def test_a_quotient_by_zero_is_no_number():
     def result(at):
         return values(at) | {"kl": float(at["seed"])}
 
-    found = judged(small("{test: 'nll[A] / kl[A] > 0', each: corpus, alpha: 0.9}"), result)
+    found = judged(
+        small("{test: 'nll[A] / kl[A] > 0', each: corpus, alpha: 0.9, alike: [nll, kl]}"), result
+    )
     (compared,) = found.findings[0].comparisons
     assert [(x.what, x.state) for x in compared.lacking] == [("0", "no finite number")]
     assert compared.samples == pytest.approx({"1": 81.4, "2": 81.9 / 2})
@@ -793,3 +863,45 @@ def test_a_run_ends_with_a_line_about_the_claims(desk):
     assert done.exit_code == 0, done.output
     assert "claims: 1 supported, 1 undecided; sweeper claims toy.yaml says why" in done.output
     assert Folder(Path("runs")).root.joinpath("tables/toy.quick/claims.md").exists()
+
+
+# ---- several scores of one training
+
+
+def test_a_training_is_one_pair_however_often_it_is_scored():
+    """Two numbers of samples are no two seeds: as many pairs as without them, of the means."""
+    sweep = parse(
+        SMALL.replace("  corpus: {X: {data: x}, Y: {data: y}}\n", "").replace(
+            "  seed: [0, 1, 2]", "  seed: [0, 1, 2]\n  samples: {few: {s: 10}, many: {s: 50}}"
+        )
+        + "claims:\n  c: {test: 'nll[A] < nll[B]', pool: samples}\n",
+        "s.yaml",
+    )
+    trials = [
+        Trial(
+            trainer=TrainerRef(function="a.b:c"),
+            config={"m": model},
+            evaluation={"s": samples},
+            seed=seed,
+            labels={"model": model, "seed": str(seed), "samples": samples},
+        )
+        for model, seed, samples in product("AB", range(3), ("few", "many"))
+    ]
+
+    def result(at):
+        wide = {"few": 1.0, "many": -1.0}[at["samples"]]
+        return {"nll": NLL["X", at["model"]][int(at["seed"])] + wide}
+
+    (found,) = judge(sweep, trials, records_of(trials, result)).verdicts
+    (compared,) = found.findings[0].comparisons
+    assert (compared.n, compared.points) == (3, 3)
+    assert compared.left.mean == pytest.approx(sum(NLL["X", "A"]) / 3)
+    assert compared.p == pytest.approx(paired("X").pvalue)
+    assert compared.notes == (
+        "a training that is scored in several ways is one pair, of the means of its scores",
+    )
+    records = records_of(trials, result)
+    del records[trials[1].key]  # A, seed 0, many samples
+    (found,) = judge(sweep, trials, records).verdicts
+    (compared,) = found.findings[0].comparisons
+    assert (compared.n, compared.points, found.status) == (2, 3, "missing")

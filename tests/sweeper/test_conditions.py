@@ -104,7 +104,7 @@ def test_a_profile_excludes_more():
 
 
 def test_nothing_left_is_an_error():
-    with pytest.raises(SpecError, match=r"^s.yaml:6:3: no trial is left: exclude takes all$"):
+    with pytest.raises(SpecError, match=r"^s.yaml:10:11: no trial is left: exclude takes all$"):
         expand(parse(HEAD + AXES + "exclude: ['seed in [0, 1]']\n", "s.yaml"), None)
 
 
@@ -176,15 +176,13 @@ def test_a_value_of_another_profile_is_no_mistake():
 
 
 def test_included_points_stand_beside_the_cross():
-    text = AXES + "include: [{model: Plain, seed: [5, 6], lr: [1, 2]}, {scheme: joint, seed: 0}]\n"
+    text = AXES + "include: [{model: Plain, seed: [5, 6], lr: 1}, {scheme: joint, seed: 0}]\n"
     sweep = parse(HEAD + text, "s.yaml")
-    assert labels(text)[len(EVERY) :] == ["Plain 5", "Plain 5", "Plain 6", "Plain 6", "joint 0"]
+    assert labels(text)[len(EVERY) :] == ["Plain 5", "Plain 6", "joint 0"]
     trials = expand(sweep, None)[len(EVERY) :]
     assert [(t.seed, t.config.get("lr")) for t in trials] == [
         (5, 1),
-        (5, 2),
         (6, 1),
-        (6, 2),
         (0, None),
     ]
     assert trials[0].labels == {"model": "Plain", "seed": "5"}
@@ -226,3 +224,178 @@ def test_a_million_included_points_are_refused_by_arithmetic():
     many = "[" + ", ".join(map(str, range(1000))) + "]"
     with pytest.raises(SpecError, match="include adds more than 100,000 points"):
         parse(f"{HEAD}{AXES}include: [{{a: {many}, b: {many}}}]\n", "s.yaml")
+
+
+# ---- what a reader would be surprised by
+
+
+def said(text: str, **options) -> str:
+    with pytest.raises(SpecError) as caught:
+        expand(parse(HEAD + text, "s.yaml", **options), None)
+    return str(caught.value)
+
+
+def test_an_included_point_may_not_pass_for_another_one():
+    text = "axes: {model: {A: {x: 1}, B: {x: 5}}, seed: [0, 1]}\n"
+    assert said(text + "include: [{model: A, x: 100, seed: [0, 1]}]\n") == (
+        "s.yaml:5:11: this point has the labels of another one (model=A, seed=0), and differs in "
+        "x: give it a level of its own on some axis\n"
+        "s.yaml:5:11: this point has the labels of another one (model=A, seed=1), and differs in "
+        "x: give it a level of its own on some axis"
+    )
+    twice = text + "include: [{model: A, seed: 7, x: [1, 2]}]\n"
+    assert "(model=A, seed=7), and differs in x" in said(twice)
+    apart = text + "exclude: [model == 'A']\ninclude: [{model: A, x: 100, seed: [0, 1]}]\n"
+    assert labels(apart) == ["B 0", "B 1", "A 0", "A 1"]
+
+
+def test_an_included_point_names_an_axis_in_either_spelling():
+    text = "axes: {kl.schedule: [none, cyclical], seed: [0]}\n"
+    for spelling in ("kl: {schedule: linear, start: 1}", "kl.schedule: linear, kl.start: 1"):
+        (point,) = parse(f"{HEAD}{text}include: [{{{spelling}, seed: 0}}]\n", "s.yaml").include
+        assert point.labels == {"kl.schedule": "linear", "seed": "0"}
+        assert point.further["kl.start"].value == 1
+
+
+def test_the_file_s_own_points_are_of_the_profile_that_is_asked_for():
+    text = (
+        "name: t\ntrainer: a:b\naxes: {dataset: {Y: {d: y}}}\ninclude: [{dataset: Y, x: 1, s: 2}]\n"
+        "profiles: {quick: {axes: {dataset: {T: {d: t}}}}, paper: {}}\n"
+    ).replace("include", "exclude: [dataset == 'Y']\ninclude")
+    assert len(list(points(parse(text, "s.yaml", profile="paper")))) == 1
+    with pytest.raises(SpecError, match="unknown level 'Y' of axis dataset; one of T"):
+        parse(text, "s.yaml")
+
+
+def test_what_an_included_point_writes_can_be_asked_for():
+    text = AXES + "include: [{seed: 5, lr: 1}, {seed: 6, pooling: max, lr: 2}]\n"
+    sweep = parse(HEAD + text, "s.yaml")
+    for condition, count in {"lr == 1": 1, "lr > 0": 2, "seed == 6": 1, "lr == null": 12}.items():
+        holds = chosen(sweep, condition)
+        assert sum(holds(point) for point, _ in points(sweep)) == count
+
+
+def test_axes_that_are_mostly_absent_are_counted_as_they_are():
+    """5 optimisers with 20 learning rates each are 100 trials, not 5 x 20^5."""
+    names = ("sgd", "adam", "rmsprop", "lion", "muon")
+    lines = [f"  {name}.lr: {{linspace: [0.1, 1, 20], when: opt == '{name}'}}\n" for name in names]
+    text = f"axes:\n  opt: [{', '.join(names)}]\n{''.join(lines)}"
+    assert len(expand(parse(HEAD + text, "s.yaml"), None)) == 100
+    endless = text + "  x: {range: [1, 10_000]}\n  y: {range: [1, 10_000]}\n"
+    assert said(endless).startswith("s.yaml:5:3: more than 1,000,000 trials (5 opt x 20 sgd.lr x")
+
+
+def test_a_name_alone_is_a_condition_only_where_it_is_true_or_false():
+    text = "base: {tied: true}\naxes: {on: [true, false], model: {A: {}}, seed: [0, 1]}\n"
+    sweep = parse(HEAD + text, "s.yaml")
+    for condition, count in {"on": 2, "not on": 2, "tied and on": 2, "true": 4}.items():
+        holds = chosen(sweep, condition)
+        assert sum(holds(point) for point, _ in points(sweep)) == count
+    for name in ("model", "seed"):
+        with pytest.raises(SpecError) as caught:
+            chosen(sweep, f"not {name}")
+        assert str(caught.value) == (
+            f"--where: column 5: {name!r} is compared with something: write {name} == ..."
+        )
+
+
+def test_an_absent_axis_is_null_whatever_base_says_to_its_key():
+    text = (
+        "base: {c: 4}\naxes:\n  s: [lin, cyc]\n  c: {values: [2, 4], when: s == 'cyc'}\n"
+        "exclude: [c == 4]\n"
+    )
+    assert labels(text) == ["lin", "cyc 2"]
+
+
+def test_a_key_that_some_levels_of_a_conditional_axis_leave_out_is_no_ground_for_a_condition():
+    text = (
+        "axes:\n  s: [lin, cyc]\n  m: {levels: {A: {k: 1}, B: {}}, when: s == 'cyc'}\n"
+        "exclude: [k != 1]\n"
+    )
+    assert "exclude: column 1: 'k' has no value at some points: write one in base" in said(text)
+
+
+def test_text_and_numbers_are_not_compared():
+    with pytest.raises(SpecError, match="'seed' is a number, never text: write it without quotes"):
+        chosen(parse(HEAD + AXES, "s.yaml"), "seed == '0'")
+    with pytest.raises(SpecError, match=r"unknown axis or configuration key 'None'.*; write null"):
+        chosen(parse(HEAD + AXES, "s.yaml"), "kl.cycles == None")
+
+
+def test_axes_that_never_meet_may_write_one_key():
+    text = (
+        "axes:\n  s: [L, C]\n  lin: {levels: {a: {w: 1}, b: {w: 2}}, when: s == 'L'}\n"
+        "  cyc: {levels: {a: {w: 3}}, when: s == 'C'}\n"
+    )
+    assert labels(text) == ["L a", "L b", "C a"]
+    meeting = text.replace("s == 'C'", "s != 'M'").replace("[L, C]", "[L, C, M]")
+    assert said(meeting) == (
+        "s.yaml:7:22: 'w' is 3 here and 1 at s.yaml:6, and axis 'cyc' meets that at a point; "
+        "say 'override: true' in this level to let it win"
+    )
+
+
+def test_two_axes_that_name_trainers_are_at_odds():
+    text = "axes:\n  d: {a: {trainer: x:y}, b: {}}\n  e: {p: {trainer: x:z}, q: {}}\n"
+    assert said(text) == (
+        "s.yaml:6:11: axes 'e' and 'd' both name trainers; say 'override: true' in this level to "
+        "let it win"
+    )
+
+
+def test_a_file_whose_levels_all_name_trainers_needs_none_of_its_own():
+    text = "name: t\naxes: {d: {a: {trainer: x:y}, b: {trainer: x:z}}}\nprofiles: {quick: {}}\n"
+    trials = expand(parse(text, "s.yaml"), None)
+    assert [trial.trainer.function for trial in trials] == ["x:y", "x:z"]
+
+
+def test_set_says_a_key_and_where_a_level():
+    text = "axes: {model: {A: {x: 1}, B: {x: 2}}}\n"
+    assert said(text, overrides=["model=A"]) == (
+        "--set model: this is an axis; --where \"model == 'A'\" chooses one of its levels"
+    )
+
+
+def test_also_does_not_make_a_label_lie():
+    text = (
+        "name: t\ntrainer: a:b\naxes: {kl: [none, lin]}\n"
+        "profiles: {quick: {axes: {kl: {also: {none: {kl: cyc}}}}}}\n"
+    )
+    with pytest.raises(SpecError, match="'kl' is what the label 'none' says"):
+        parse(text, "s.yaml")
+
+
+def test_a_replaced_axis_keeps_its_condition():
+    text = (
+        "name: t\ntrainer: a:b\naxes:\n  s: [lin, cyc]\n  c: {values: [2, 4], when: s == 'cyc'}\n"
+        "profiles:\n  quick: {axes: {c: {values: [8]}}}\n"
+        "  all: {axes: {c: {values: [8], when: 'true'}}}\n"
+    )
+    for profile, expected in {"quick": ["lin", "cyc 8"], "all": ["lin 8", "cyc 8"]}.items():
+        sweep = parse(text, "s.yaml", profile=profile)
+        assert [" ".join(p.labels.values()) for p, _ in points(sweep)] == expected
+
+
+def test_where_a_trainer_lies_is_part_of_it(tmp_path):
+    """Two folders of one project, each with a train.py, and one store."""
+    (tmp_path / "pyproject.toml").touch()
+    text = "name: t\ntrainer: {command: [python, train.py]}\nprofiles: {quick: {}}\n"
+    local = "name: t\ntrainer: train:go\nprofiles: {quick: {}}\n"
+    found = {}
+    for folder in ("one", "two", "."):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "train.py").touch()
+        for kind, content in {"command": text, "function": local}.items():
+            (trial,) = expand(parse(content, tmp_path / folder / "s.yaml"), None)
+            found[folder, kind] = trial
+    assert len({trial.id for trial in found.values()}) == 6
+    assert found["one", "command"].trainer.identity == ["one/", "python", "train.py"]
+    assert found["two", "function"].trainer.identity == "two/train:go"
+    assert found[".", "function"].trainer.identity == "train:go"
+
+
+def test_a_failed_import_is_the_only_thing_that_is_said():
+    text = "name: t\nimport: {from: none.yaml, take: [trainer, profiles, axes]}\n"
+    with pytest.raises(SpecError) as caught:
+        parse(text, "s.yaml")
+    assert str(caught.value) == "s.yaml:2:16: there is no file 'none.yaml'"

@@ -3,22 +3,26 @@ same records back. A real sqlite MLflow; its empty database is made once and cop
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import queue
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
+import zlib
+from dataclasses import replace
 
 import pytest
 
-from sweeper.errors import CorruptRecord, EnvironmentFault
+from sweeper.errors import EnvironmentFault
 from sweeper.record import Measurement, Record
 from sweeper.track import courier as delivery
 from sweeper.track import mlflow as published
-from sweeper.track import parcel
+from sweeper.track import pages, parcel
 from sweeper.track.courier import Courier, trial_of
 from sweeper.track.folder import Folder
 from sweeper.track.mlflow import MLflowStore
@@ -213,7 +217,7 @@ def test_a_finished_trial_is_published_and_replays_change_nothing(root):
     }
     tags = run.data.tags
     assert tags["mlflow.runName"] == "MaxPool · Topics · seed 0" == run.info.run_name
-    assert tags["sweeper.row"] == tags["sweeper.label.pooling"] == "MaxPool"
+    assert tags["sweeper.row"] == tags["axis.pooling"] == "MaxPool"
     assert tags["sweeper.table"] == "table3"
     assert (tags["sweeper.dataset"], tags["sweeper.seed"]) == ("topics", "0")
     assert tags["mlflow.source.git.commit"] == "c" * 40
@@ -376,8 +380,9 @@ def test_a_record_that_was_edited_in_mlflow_is_not_believed(root):
     (run,) = runs(store, trial=one.id)
     edited = run.data.tags[parcel.RECORD].replace('"done"', '"gone"')
     store._client.set_tag(run.info.run_id, parcel.RECORD, edited)
-    with pytest.raises(CorruptRecord, match=run.info.run_id):
-        store.find([one])
+    found = store.find([one])[one.key]
+    assert (found.state, found.result) == ("corrupt", {})
+    assert found.error == f"MLflow run {run.info.run_id}: the checksum does not match"
 
 
 def test_the_sweeps_run_shows_its_tables(root, tmp_path):
@@ -391,7 +396,8 @@ def test_the_sweeps_run_shows_its_tables(root, tmp_path):
     store.close(TABLE3)
     (parent,) = runs(store, sweep="table3", profile="quick")
     assert parent.info.status == "FINISHED"
-    assert parent.data.tags["mlflow.note.content"] == "## table3\n\n| KL |\n| 9.1 |"
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.endswith("\n\n## table3\n\n| KL&emsp; |\n| 9.1&emsp; |")
     assert parent.info.run_name == "table3 (quick)"
     files = store._client.list_artifacts(parent.info.run_id, "tables")
     assert {file.path for file in files} == {"tables/table3.tex", "tables/tables.md"}
@@ -399,6 +405,114 @@ def test_the_sweeps_run_shows_its_tables(root, tmp_path):
     store.publish_figures(TABLE3, [tmp_path / "kl.png"])
     files = store._client.list_artifacts(parent.info.run_id, "figures")
     assert {file.path for file in files} == {"figures/kl.png"}
+    assert runs(store, kind="sweep")[0].data.tags["mlflow.note.content"] == note
+
+
+def png(width, height):
+    """The beginning of a picture, as far as its size."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"..."
+
+
+def test_the_sweeps_run_shows_its_figures_below_its_tables(root, tmp_path):
+    store = MLflowStore(root)
+    (tmp_path / "kl.png").write_bytes(png(1280, 960))
+    (tmp_path / "kl.pdf").write_bytes(b"%PDF")
+    store.publish_figures(TABLE3, [tmp_path / "kl.png", tmp_path / "kl.pdf"])
+    for table in ("| KL |", "| NLL |"):
+        store.publish_tables(TABLE3, {"table3": table})
+        (parent,) = runs(store, kind="sweep")
+        note = parent.data.tags["mlflow.note.content"]
+        address = f"get-artifact?path=figures%2Fkl.svg&run_uuid={parent.info.run_id}"
+        assert note.endswith(f"## figures\n\n![kl.svg]({address})\n\n")
+        assert (note.count("## table3"), note.count("## figures")) == (1, 1)
+        assert note.index("## table3") < note.index("## figures")
+    files = store._client.list_artifacts(parent.info.run_id, "figures")
+    assert {file.path for file in files} == {f"figures/kl.{it}" for it in ("png", "pdf", "svg")}
+    framed = pages.framed(png(1280, 960))
+    assert f'width="{pages.FIGURE_PIXELS}" height="{pages.FIGURE_PIXELS * 3 // 4}"' in framed
+    assert 'width="20" height="10"' in pages.framed(png(20, 10))
+    assert pages.framed(b"%PDF") == ""
+
+
+def test_a_note_holds_whole_tables_as_many_as_there_is_room_for():
+    tables = {f"t{n}": "| NLL |\n| ---: |\n" + "| 9.1 |\n" * 150 for n in range(6)}
+    note = pages.note(tables, "7", TABLE3)
+    there = [name for name in tables if f"## {name}\n" in note]
+    assert 0 < len(there) < len(tables)
+    assert note.count("| 9.1&emsp; |") == 150 * len(there)
+    assert note.count("| ---: |") == len(there)
+    said = note.splitlines()[-1]
+    assert said.endswith(f"also: {', '.join(name for name in tables if name not in there)}")
+    many = pages.with_figures(note, "r" * 32, [f"figure_{n}.svg" for n in range(100)])
+    assert len(many) <= parcel.TAG_CHARACTERS
+    assert many.count("![figure_") == many.count("](get-artifact?") > 1
+    assert pages.with_figures(many, "r" * 32, []) == note
+
+
+SEEN = Origin(
+    sweep="table3",
+    profile="quick",
+    rows={"table3": "pooling"},
+    axes=["data", "pooling", "seed"],
+    results=["test/nll", "odd=key"],
+    curves=["valid/nll"],
+)
+
+
+def seen(value):
+    """What MLflow's pages make of a saved view."""
+    said = json.loads(value)
+    packed = base64.b64decode(said["state"].removeprefix("deflate;"))
+    return said, json.loads(zlib.decompress(packed))
+
+
+def test_a_view_has_the_sweeps_runs_by_their_rows_and_curves_against_updates():
+    said, state = seen(pages.view(SEEN, 5))
+    assert (said["name"], said["createdAt"], said["updatedAt"]) == ("table3 (quick)", 5, 5)
+    assert state["searchFilter"] == "tags.`sweeper.sweep.table3.quick` = 'true'"
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "axis.pooling"}]
+    columns = ["tags.`axis.data`", "tags.`axis.pooling`", "tags.`axis.seed`"]
+    odd = parcel.accepted("odd=key")
+    assert state["selectedColumns"] == [*columns, "metrics.`test/nll`", f"metrics.`{odd}`"]
+    assert state["globalLineChartConfig"]["xAxisKey"] == "step"
+    (chart,) = state["compareRunCharts"]
+    assert (chart["metricKey"], chart["xAxisKey"]) == ("valid/nll", "step")
+    assert chart["metricSectionId"] == state["compareRunSections"][0]["uuid"]
+    _, bare = seen(pages.view(Origin(sweep="s", profile="quick"), 5))
+    assert bare["groupBy"] is None
+    assert "compareRunCharts" not in bare
+
+
+def test_a_view_is_kept_once_and_is_its_readers_once_they_have_changed_it(root):
+    def there(store):
+        with store._reachable():
+            tags = store._client.get_experiment(store._experiment_id).tags
+        return {key: x for key, x in tags.items() if key.startswith(pages.VIEW)}
+
+    folder, one = Folder(root), trial()
+    finished(folder, one)
+    MLflowStore(root).publish(one, folder, SEEN)
+    store = MLflowStore(root)
+    first = there(store)
+    (key,) = first
+    (run,) = runs(store, trial=one.id)
+    assert run.data.tags["axis.pooling"] == "MaxPool"  # what the view groups by is there
+    MLflowStore(root).publish_tables(SEEN, {"table3": "| KL |"})
+    assert there(store) == first
+    (parent,) = runs(store, kind="sweep")
+    link = f"#/experiments/{store._experiment_id}/runs?workflowType=machine_learning"
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"({link}&viewStateShareKey={key.removeprefix(pages.VIEW)})" in note
+
+    other = replace(SEEN, results=["test/kl"])
+    MLflowStore(root).publish_tables(other, {"table3": "| KL |"})
+    assert seen(there(store)[key])[1]["selectedColumns"][-1] == "metrics.`test/kl`"
+
+    said = json.loads(there(store)[key])
+    own = json.dumps(said | {"updatedAt": said["createdAt"] + 1})
+    store._client.set_experiment_tag(store._experiment_id, key, own)
+    MLflowStore(root).publish_tables(SEEN, {"table3": "| KL |"})
+    assert there(store) == {key: own}
 
 
 def test_no_database_is_made_to_look_for_records(tmp_path):

@@ -91,6 +91,7 @@ def test_counts_name_every_state_and_tell_points_from_trials() -> None:
         "failed": 0,
         "diverged": 0,
         "exceeded": 0,
+        "corrupt": 0,
         "total": 2,
         "points": 3,
         "trainings": 2,

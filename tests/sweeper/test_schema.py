@@ -61,6 +61,7 @@ PLACES = {
     "to: B, significance: {XX: 1}}}}": ("$defs/table/properties/delta/properties/significance"),
     f"tables: {{t: {{{TABLE}, relative_to: {{XX: 1}}}}}}": "$defs/table/properties/relative_to",
     f"tables: {{t: {{{TABLE}, significance: {{XX: 1}}}}}}": "$defs/table/properties/significance",
+    f"tables: {{t: {{{TABLE}, checkpoints: {{XX: 1}}}}}}": "$defs/table/properties/checkpoints",
     f"tables: {{t: {{{TABLE}, at: {{XX: 1}}}}}}": "$defs/table/properties/at",
     "figures: {f: {kind: curves, XX: 1}}": "$defs/figure/then",
     "figures: {f: {kind: scatter, XX: 1}}": "$defs/figure/else/then",

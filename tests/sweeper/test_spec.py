@@ -288,7 +288,8 @@ BAD_AFTER_HEAD = {
         "s.yaml:4:12: label 'a\\nb' of axis 'x' must be 1 to 200 printable characters"
     ),
     "axes: {x: {A: {note: b, lr: 1}}}": (
-        "s.yaml:4:25: unknown key 'lr' in level 'A'; one of note, override, set, trainer"
+        "s.yaml:4:25: unknown key 'lr' in level 'A'; one of note, override, set, trainer; "
+        "beside 'note' the configuration stands under 'set'"
     ),
     "axes: {x: {values: [1], when: a}}": (
         "s.yaml:4:31: axes.x.when: column 1: unknown axis or configuration key 'a'; one of x; "
@@ -321,7 +322,7 @@ BAD_AFTER_HEAD = {
     "budget: {updates: '64', gpu_hours: -1, per_trial: {wall: 12}, on_exceed: cry}": (
         "s.yaml:4:19: budget.updates must be a whole number, 1 or more, not '64'\n"
         "s.yaml:4:36: budget.gpu_hours must be above 0, not -1\n"
-        "s.yaml:4:58: budget.per_trial.wall must be a time such as 90s, 30m, 12h or 2d, not 12\n"
+        "s.yaml:4:58: budget.per_trial.wall must be a time such as 90s, 30m, 1h30m or 2d, not 12\n"
         "s.yaml:4:74: budget.on_exceed must be finish_running or stop, not 'cry'"
     ),
     # metrics
@@ -374,7 +375,25 @@ BAD_TABLES = {
         "tables.t.cell '{mean} {': a single '{' or '}' in it"
     ),
     "{ALL, labels: {Min: x}}": (
-        "unknown label 'Min' in tables.t.labels; one of LM, Max, W.O., With, Yahoo, Yelp"
+        "unknown label 'Min' in tables.t.labels; one of LM, Max, W.O., With, Yahoo, Yelp, "
+        "model, nll"
+    ),
+    "{ALL, groups: {Plain: [LM], Pooled: [max]}}": (
+        "unknown row 'max' in tables.t.groups; did you mean 'Max'? one of LM, Max"
+    ),
+    "{ALL, groups: {Plain: [LM], Pooled: [Max, LM]}}": (
+        "tables.t.groups: row 'LM' is in 'Plain' and in 'Pooled'"
+    ),
+    "{ALL, groups: [LM]}": "tables.t.groups must be a mapping, not a list",
+    "{ALL, delta: {row: LM, axis: kl}}": (
+        "tables.t.delta is against a row or between two levels; 'axis' is of the second, "
+        "'row' of the first"
+    ),
+    "{ALL, delta: {row: max}}": (
+        "unknown row 'max' in tables.t.delta; did you mean 'Max'? one of LM, Max"
+    ),
+    "{ALL, best: {values: nll, correct: bonferroni}}": (
+        "tables.t.best.correct must be holm or none, not 'bonferroni'"
     ),
     "{ALL, rules_after: [Yelp]}": (
         "unknown row 'Yelp' in tables.t; one of LM, Max"

@@ -246,6 +246,9 @@ def test_a_difference_is_paired_by_seed(annealing):
     cell = table.cells[0][2]
     assert (cell.text, cell.resolved) == ("−1.1 ± 0.1 ●", True)
     assert cell.p == pytest.approx(0.00274, abs=1e-4)
+    assert "paired t test, Holm over 1 comparison, α = 0.05, n=3" in " ".join(table.footer)
+    one_by_one = replace(DELTA, significance=Significance(correct="none"))
+    table = annealing({"A": ([80.0, 90.0, 70.0], [78.9, 89.0, 68.8])}, delta=one_by_one)
     assert "95% paired t interval leaves out 0, n=3" in " ".join(table.footer)
 
 
@@ -307,7 +310,15 @@ def test_stars_are_not_given_at_three_seeds(annealing):
     asked = Significance(value="nll", against="A")
     table = annealing(values, significance=asked)
     assert all(cell.star == "" for line in table.cells for cell in line)
-    assert "not testable at n=3 (smallest p of the sign-flip test: 0.25)" in " ".join(table.footer)
+    # Two comparisons: 2 x 2^(1 - 7) = 0.031 is at most 0.05, 2 x 2^(1 - 6) is not.
+    assert (
+        "* nll differs from that of A: not testable at n=3 "
+        "(smallest p of the sign-flip test: 0.25; n=7 would do for 2 comparisons)"
+    ) in table.footer
+    assert [table.heading(column) for column in table.columns] == [("W.O.†",), ("With†",)]
+    assert table.marks == {"not testable at n=3": "†"}
+    assert [cell.untested for cell in table.cells[1]] == [("not testable at n=3",)] * 2
+    assert [cell.untested for cell in table.cells[0]] == [()] * 2
 
 
 def test_stars_where_enough_seeds_agree(annealing):
@@ -632,3 +643,220 @@ def test_summaries_and_ratios():
     )
     assert ratio(3.055, "{ratio:.1f}x") == "3.1x"
     assert ratio(3.055, "about {ratio}") == "about 3.06"
+
+
+# Row groups, differences from a row, n where cells differ ---------------------------------------
+
+
+def test_groups_order_the_rows_under_headings():
+    sweep = sweep_of([axis("model", ["A", "B", "C", "D"])], [NLL])
+    groups = {"Pooling": ("D", "B"), "Gone": ("Z",), "Baselines": ("C",)}
+    spec = TableSpec(name="t", rows="model", values=("nll",), groups=groups)
+    table = tabulate(spec, sweep, list(design(sweep)), {})
+    assert [(row.key, row.group, row.rule_after) for row in table.rows] == [
+        ("A", "", True),
+        ("D", "Pooling", False),
+        ("B", "Pooling", True),
+        ("C", "Baselines", True),
+    ]
+    assert [table.opened(i) for i in range(4)] == ["", "Pooling", "", "Baselines"]
+    only = tabulate(replace(spec, rows_only=("B", "C")), sweep, list(design(sweep)), {})
+    assert [row.key for row in only.rows] == ["B", "C"]
+
+
+@pytest.mark.parametrize("style", sorted({*RENDERERS} - {"macros"}))
+def test_the_heading_of_a_group_is_in_every_rendering(style):
+    sweep = sweep_of([axis("model", ["A", "B", "C"])], [NLL])
+    spec = TableSpec(name="t", rows="model", values=("nll",), groups={"Pools": ("B", "C")})
+    text = RENDERERS[style](tabulate(spec, sweep, list(design(sweep)), {}))
+    expected = 2 if style in ("csv", "json") else 1
+    assert text.count("Pools") == expected
+
+
+def test_a_difference_from_a_row(annealing):
+    values = {
+        "A": ([80.0, 90.0, 70.0], [80.0, 90.0, 70.0]),
+        "B": ([78.9, 89.0, 68.8], [80.5, 89.4, 70.2]),
+    }
+    table = annealing(values, delta=Delta(row="A", label="Δ A"))
+    assert [(column.path, column.kind) for column in table.columns] == [
+        (("W.O.", "nll"), "value"),
+        (("W.O.", "Δ A"), "delta"),
+        (("With", "nll"), "value"),
+        (("With", "Δ A"), "delta"),
+    ]
+    assert texts(table)["A"][1] == "–"
+    assert texts(table)["B"] == ["78.9 ± 10.1", "−1.1 ± 0.1 ●", "80.0 ± 9.6", "0.0 ± 0.6 ○"]
+    # p = 0.00274 of -1.1, -1.0, -1.2, twice for two comparisons
+    assert table.cells[1][1].p == pytest.approx(2 * 0.00274, abs=2e-4)
+    assert (
+        "Δ A: minus A, paired by seed; ● resolved, ○ not resolved "
+        "(paired t test, Holm over 2 comparisons, α = 0.05, n=3)"
+    ) in table.footer
+
+
+def test_n_is_printed_wherever_it_is_not_that_of_the_others():
+    """Three trials of A, two of B, one of C, which also has lost one."""
+    sweep = sweep_of([axis("model", ["A", "B", "C"]), axis("seed", SEEDS)], [NLL])
+    there = {"A": 3, "B": 2, "C": 2}
+    trials = [t for t in design(sweep) if t.seed < there[t.labels["model"]]]
+    records = {
+        t.key: record(t, test_nll_iw=80.0 + t.seed)
+        for t in trials
+        if (t.labels["model"], t.seed) != ("C", 1)
+    }
+    spec = TableSpec(name="t", rows="model", values=("nll",), over=("seed",))
+
+    def printed(cell):
+        return [
+            line[0]
+            for line in texts(tabulate(replace(spec, cell=cell), sweep, trials, records)).values()
+        ]
+
+    assert printed("{mean}") == ["81.0", "80.5 (n=2)", "80.0 (n=1)"]
+    # One value alone is printed without the rest of the template: its n is said all the same.
+    assert printed("{mean} of {n}") == ["81.0 of 3", "80.5 of 2", "80.0 (n=1)"]
+
+
+# What rounding does -----------------------------------------------------------------------------
+
+EXACT = [600.7, 100.1, 250.3, 333.3, 412.9, 127.4, 555.1, 290.9]
+LATER = [x + 0.001 for x in EXACT]  # the same difference, but for the last bits of the numbers
+
+
+def test_equal_differences_of_large_numbers_are_not_resolved(annealing):
+    spread = {b - a for a, b in zip(EXACT, LATER, strict=True)}
+    assert len(spread) > 1
+    seeds = tuple(map(str, range(8)))
+    table = annealing({"A": (EXACT, LATER)}, seeds=seeds, delta=DELTA)
+    cell = table.cells[0][2]
+    assert (cell.p, cell.resolved) == (None, None)
+    assert cell.untested == ("all 8 are the same number",)
+    assert "not testable where all differences are the same number" in " ".join(table.footer)
+
+
+def test_rounding_is_neither_a_star_nor_a_reason_to_be_second_best(annealing):
+    seeds = tuple(map(str, range(8)))
+    noise = [x + 1e-13 * (1 + i % 2) for i, x in enumerate(EXACT)]
+    assert all(a < b for a, b in zip(EXACT, noise, strict=True))
+    table = annealing(
+        {"A": (EXACT, EXACT), "B": (noise, noise)},
+        seeds=seeds,
+        significance=Significance(value="nll", against="A"),
+        best=Best(values=("nll",)),
+    )
+    assert [cell.star for cell in table.cells[1]] == ["", ""]
+    assert [cell.p_star for cell in table.cells[1]] == [1.0, 1.0]
+    assert [cell.best for line in table.cells for cell in line] == [True] * 4
+
+
+# Ties, and what cannot be tested ----------------------------------------------------------------
+
+
+def test_ties_may_be_corrected_for_all_pairs_of_their_group(annealing):
+    """C is 1.1, 1.4, 0.8 worse than A: p = 0.0239 by itself, three times that of three pairs."""
+    a = [80.0, 90.0, 70.0]
+    values = {
+        "A": (a, a),
+        "B": ([80.1, 89.8, 70.2],) * 2,
+        "C": ([81.1, 91.4, 70.8],) * 2,
+    }
+    alone = annealing(values, best=Best(values=("nll",)))
+    assert [line[0].best for line in alone.cells] == [True, True, False]
+    corrected = annealing(values, best=Best(values=("nll",), correct="holm"))
+    assert [line[0].best for line in corrected.cells] == [True, True, True]
+    assert "a paired t test (Holm over all pairs, α = 0.05, n=3)" in " ".join(corrected.footer)
+
+
+def test_cells_with_too_few_pairs_say_so_beside_those_with_enough(annealing):
+    seeds = tuple(map(str, range(8)))
+    a = [80.0 + i for i in range(8)]
+    lower = [x - 1 - 0.01 * i for i, x in enumerate(a)]
+    short = [*lower[:3], *[None] * 5]
+    table = annealing(
+        {"A": (a, a), "B": (lower, lower), "C": (short, lower)},
+        seeds=seeds,
+        significance=Significance(value="nll", against="A"),
+    )
+    assert [cell.star for line in table.cells[1:] for cell in line] == ["*", "*", "", "*"]
+    # 4 tests x 2/256 = 0.031; 2/8 of three pairs is never small enough.
+    assert table.cells[1][0].p_star == pytest.approx(4 * 2 / 256)
+    assert table.cells[2][0].untested == ("not testable at n=3",)
+    assert table.mark_of(table.cells[2][0]) == table.marks["not testable at n=3"]
+    assert table.heading(table.columns[0]) == ("W.O.",)
+    assert (
+        "* nll differs from that of A (exact paired sign-flip test, Holm over 4 comparisons, "
+        "α = 0.05, n=3 to 8); not testable at n=3, n=8 would do for 4 comparisons"
+    ) in table.footer
+
+
+def test_a_star_before_there_is_a_trial(annealing):
+    table = annealing(
+        {"A": ([None] * 3,) * 2, "B": ([None] * 3,) * 2},
+        significance=Significance(value="nll", against="A", correct="none"),
+    )
+    assert "not testable at n=0 (smallest p of the sign-flip test: none; n=6 would do)" in " ".join(
+        table.footer
+    )
+
+
+# Several scores of one training -----------------------------------------------------------------
+
+
+def scored_twice(values, states=None, **changes):
+    """values: (model, seed, samples) -> NLL or None; samples are of evaluation only."""
+    sweep = sweep_of(
+        [axis("model", ["A", "B"]), axis("seed", SEEDS), axis("samples", ["100", "500"])], [NLL]
+    )
+    trials = [
+        Trial(
+            trainer=TRAINER,
+            config={"model": model},
+            evaluation={"samples": int(samples)},
+            seed=int(seed),
+            labels={"model": model, "seed": seed, "samples": samples},
+        )
+        for model, seed, samples in product(["A", "B"], SEEDS, ["100", "500"])
+    ]
+    found = {t.key: values.get(tuple(t.labels.values())) for t in trials}
+    records = {
+        t.key: record(t, test_nll_iw=found[t.key]) for t in trials if found[t.key] is not None
+    }
+    spec = TableSpec(
+        name="t", rows="model", values=("nll",), over=("seed", "samples"),
+        cell="{mean} ± {sd} of {n}", **changes,
+    )  # fmt: skip
+    return tabulate(spec, sweep, trials, records, states=states)
+
+
+def both(model, seed, value):
+    """500 samples give 2 nats less than 100."""
+    return {(model, seed, "100"): value + 1, (model, seed, "500"): value - 1}
+
+
+def test_a_training_counts_once_however_often_it_is_scored():
+    values = {}
+    for seed, a, b in zip(SEEDS, (80.0, 81.0, 82.0), (78.0, 80.0, 82.0), strict=True):
+        values |= both("A", seed, a) | both("B", seed, b)
+    table = scored_twice(values, best=Best(values=("nll",)), significance=Significance(against="A"))
+    # Of three trainings, not of six: sd of 80, 81, 82 is 1, of 78, 80, 82 is 2.
+    assert texts(table) == {"A": ["81.0 ± 1.0 of 3"], "B": ["80.0 ± 2.0 of 3"]}
+    cell = table.cells[0][0]
+    assert (cell.n, cell.points, len(cell.trials), len(set(cell.evaluations))) == (3, 3, 6, 2)
+    assert list(cell.samples.values()) == [80.0, 81.0, 82.0]
+    said = " ".join(table.footer)
+    assert "over seed, samples (n=3 where not said otherwise)" in said
+    assert (
+        "a training that is scored in several ways counts once, as the mean of its scores" in said
+    )
+    assert "not testable at n=3" in said
+    # -2, -1, 0: t = 1 / (1 / sqrt 3) = 1.73, not resolved. With six pairs it would be.
+    assert [line[0].best for line in table.cells] == [True, True]
+
+
+def test_a_training_counts_when_all_its_scores_are_there():
+    values = both("A", "0", 80.0) | both("A", "1", 81.0) | {("A", "2", "100"): 83.0}
+    cell = scored_twice(values).cells[0][0]
+    assert (cell.text, cell.n, cell.points) == ("80.5 ± 0.7 of 2", 2, 3)
+    assert cell.states == {"value": 2, "missing": 1}
+    assert cell.pending == 1

@@ -90,6 +90,11 @@ def test_the_nearest_differs_in_the_fewest_keys_of_training() -> None:
         toy(a=0, b=2, c=3, samples=7),
     )
     assert nearest(here, [far, near, scored]) == [near, scored, far]
+    # Another seed of the configuration before another configuration with this seed, as costs
+    # are estimated by; and another trainer's last, however alike it is configured.
+    both = toy(seed=9, a=0, b=2, c=3)
+    foreign = replace(here, trainer=TrainerRef(function="other:train"))
+    assert nearest(here, [foreign, both, scored, near]) == [near, scored, both, foreign]
 
 
 def test_who_says_each_value() -> None:

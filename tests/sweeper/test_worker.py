@@ -304,7 +304,7 @@ def test_the_lease_is_renewed_between_measurements(here, monkeypatch):
     trial = toy("countdown", steps=1)
     attempt = Folder(here.store).start(trial)
     beats = []
-    monkeypatch.setattr(type(attempt), "heartbeat", lambda self: beats.append(1))
+    monkeypatch.setattr(type(attempt), "beat", lambda self: beats.append(1))
     with worker.heartbeats(attempt):
         deadline = time.monotonic() + 5
         while len(beats) < 3 and time.monotonic() < deadline:
@@ -460,11 +460,22 @@ def test_scoring_what_is_trained_is_under_no_budget(here):
 
 def test_a_probe_stops_at_what_tells_the_cost_and_the_next_attempt_continues(here):
     probe = Surroundings(store=here.store, probe=True)
-    for trial, told in ((toy("paced", steps=4), 0.25), (toy("countdown", steps=4), None)):
+    # One that never says its share may have been at its end: it is asked for one thing more.
+    for trial, count, told in (
+        (toy("paced", steps=4), 1, 0.25),
+        (toy("countdown", steps=4), 2, None),
+    ):
         assert execute(trial, probe) is None
         totals = Folder(here.store).totals(trial.id)
-        assert (totals["updates"], totals.get("progress")) == (1, told)
-        assert (totals["measurements"], totals["done"]) == (1, False)
+        assert (totals["updates"], totals.get("progress")) == (count, told)
+        assert (totals["measurements"], totals["done"]) == (count, False)
         assert execute(trial, here).attempt == 2
-    whole = toy("returns_one", lr=1.0)
-    assert execute(whole, probe).state == "done"  # there is no piece of it
+    for whole in (toy("returns_one", lr=1.0), toy("countdown", steps=1), toy("paced", steps=1)):
+        assert execute(whole, probe).state == "done"  # there is no piece of it
+
+
+def test_a_probe_keeps_the_whole_training_of_a_command_that_prints_one_line(here):
+    one = ("python", "-c", "print('{\"loss\": 1}')")
+    trial = Trial(trainer=TrainerRef(command=one), config={}, seed=1)
+    probe = Surroundings(store=here.store, probe=True)
+    assert execute(trial, probe).result == {"loss": 1.0}
