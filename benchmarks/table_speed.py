@@ -1,6 +1,6 @@
 """What a table of 1,000 finished trials takes, from the folders and from MLflow.
 
-    python benchmarks/table_speed.py                  two minutes, most of it to fill MLflow
+    python benchmarks/table_speed.py                  minutes, most of them to fill MLflow
 
 Fabricates the trials in a store of its own: configurations, seeds and identities are those of
 a sweep file (5 sizes x 8 systems x 25 seeds of the laboratory's trainer), the
@@ -134,13 +134,16 @@ def compare(file: Path, store: Path, rounds: int) -> None:
                 wall[source].append(seconds)
                 busy[source].append(processor)
     for source, goal in GOALS.items():
-        median = statistics.median(wall[source])
+        median, used = statistics.median(wall[source]), statistics.median(busy[source])
         short = "" if median <= goal else "  missed"
         print(
             f"{source:7} {median:5.2f} s (rounds {min(wall[source]):.2f} to "
-            f"{max(wall[source]):.2f}), {statistics.median(busy[source]):.2f} processor seconds; "
-            f"{median / goal:.2f} of the {goal:g} s there are{short}"
+            f"{max(wall[source]):.2f}): {median / goal:.2f} of the {goal:g} s there are{short}"
         )
+        print(f"        {used:5.2f} processor seconds: {used / goal:.2f} of them")
+    print(
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores: only below 1 is wall time ours"
+    )
     for style in ("md", "tex", "csv", "json"):
         for source in GOALS:
             said[source].add(timed(file, store, source, style)[2])

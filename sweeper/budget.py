@@ -120,7 +120,10 @@ class Account:
 
     def _begun(self, id: str) -> float | None:
         """When its last attempt began, by our clock; None if that was before us."""
-        starts = [e["at"] for e in self.folder.entries(id) if e["kind"] == "start"]
+        try:
+            starts = [e["at"] for e in self.folder.entries(id) if e["kind"] == "start"]
+        except CorruptRecord:
+            return None
         if not starts or starts[-1] < self._made_at:
             return None
         ago = max(time.time() - starts[-1], 0.0)  # A clock may have been set meanwhile.

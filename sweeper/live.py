@@ -20,8 +20,7 @@ from sweeper.record import COST, PROGRESS, Record
 from sweeper.render import terminal
 from sweeper.tables import Table
 from sweeper.track.folder import Folder
-from sweeper.track.parcel import title
-from sweeper.trial import Key, Trial
+from sweeper.trial import Key, Trial, title
 
 SECONDS_BETWEEN_LOOKS = 1.0
 LOST = ("failed", "diverged", "exceeded", "corrupt")

@@ -305,11 +305,19 @@ def train(
     )
 
 
-def tables(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -> list[Table]:
-    """The named tables of the sweep (all of them by default), from the plan's records."""
+def tables(
+    sweep: Sweep,
+    plan: Plan,
+    place: Place,
+    names: Iterable[str] = (),
+    *,
+    progress: bool = False,
+) -> list[Table]:
+    """The named tables of the sweep (all of them by default), from the plan's records. With
+    `progress` they are made over and over while trials run, so nothing is resampled."""
     return [
         tabulate(
-            sweep.tables[name],
+            replace(sweep.tables[name], checkpoints=None) if progress else sweep.tables[name],
             sweep,
             plan.trials,
             plan.records,
@@ -367,10 +375,17 @@ def drawn(
 
 
 def report(
-    sweep: Sweep, plan: Plan, place: Place, *, again: str, retry: Callable[[str], str]
+    sweep: Sweep,
+    plan: Plan,
+    place: Place,
+    *,
+    again: str,
+    retry: Callable[[str], str],
+    repair: str,
 ) -> str:
-    """Everything that there is of a sweep, as one page (see sweeper/report). `again` and
-    `retry` are what a person types to fill what is missing, and to run what ended again."""
+    """Everything that there is of a sweep, as one page (see sweeper/report). `again`, `retry`
+    and `repair` are what a person types to fill what is missing, to run again what ended in a
+    state, and to remove what is corrupt."""
     from sweeper.figures import draw
     from sweeper.report import gather, page
 
@@ -385,6 +400,7 @@ def report(
         pictures={figure.name: draw(figure, "png") for figure in made if figure.kind != "curves"},
         again=again,
         retry=retry,
+        repair=repair,
     )
     return page(contents)
 

@@ -87,6 +87,12 @@ def told(labels: Mapping[str, str]) -> str:
     return " ".join(f"{axis}={label}" for axis, label in labels.items())
 
 
+def title(trial: Trial) -> str:
+    """ "MaxPool · Topics · seed 0" """
+    labels = [label for axis, label in trial.labels.items() if axis != "seed"]
+    return " · ".join([*labels, f"seed {trial.seed}"])
+
+
 class Shared(dict):
     """A configuration that many trials have, which differ in their seed: spelled once."""
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import urlencode
 
 import click
 
@@ -56,6 +57,7 @@ def open_ui(port: int, store: Path, tracking: str | None) -> None:
         ui_command,
         ui_environment,
     )
+    from sweeper.track.pages import TRAINING
 
     store = store.resolve()
     if not tracking and not (store / "mlflow.db").exists():
@@ -66,7 +68,8 @@ def open_ui(port: int, store: Path, tracking: str | None) -> None:
     if not command:
         click.echo(redacted(uri))
         return
-    click.echo(f"http://127.0.0.1:{port} in some seconds  (Ctrl-C ends it)", err=True)
+    address = f"http://127.0.0.1:{port}/#/experiments?{urlencode([TRAINING])}"
+    click.echo(f"{address} in some seconds  (Ctrl-C ends it)", err=True)
     os.execvpe(command[0], command, {**SETTINGS, **os.environ, **ui_environment(uri)})
 
 

@@ -138,9 +138,13 @@ def rounded(count: float) -> str:
     return f"{count:,.0f}"
 
 
-def reached(account: Account, missing: int) -> str:
-    are = "is" if missing == 1 else "are"
-    return f"budget reached: {account.ended}; {trials(missing)} {are} missing"
+def reached(account: Account, missing: int, untold: int) -> str:
+    """`untold` were to be run and were not: they are missing, or what they were."""
+    if missing:
+        left = f"{trials(missing)} {'is' if missing == 1 else 'are'} missing"
+    else:
+        left = f"{trials(untold)} {'is' if untold == 1 else 'are'} as before"
+    return f"budget reached: {account.ended}; {left}"
 
 
 def raising(opened: Opened, exceeded: int) -> str:

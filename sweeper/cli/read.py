@@ -10,7 +10,7 @@ import click
 
 from sweeper.cli.completing import named
 from sweeper.cli.frame import FAILED, REFUTED, Opened, json_option, main, sweep_options
-from sweeper.cli.words import admit_damage, again, show, shown
+from sweeper.cli.words import admit_damage, again, repair, show, shown
 from sweeper.errors import SpecError, unknown
 from sweeper.spec.sweep import Sweep
 
@@ -122,6 +122,7 @@ def write_report(opened: Opened, out: Path | None) -> None:
         place,
         again=again("run", opened),
         retry=lambda state: f"{again('run', opened)} --retry {state}",
+        repair=repair(place.store),
     )
     path = (out or place.tables(sweep) / "report.html").absolute()
     make(path.parent)

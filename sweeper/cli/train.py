@@ -118,10 +118,11 @@ def run_sweep(
     remember(opened, plan)
     lost: list[tuple[Trial, Record]] = []
     with delivering(run.courier(sweep, plan, place), opened) as outcome:
-        before = plan
+        before, untold = plan, {trial.key for trial in plan.todo}
 
         def ended(trial: Trial, record: Record) -> None:
             outcome.courier.notice(trial)
+            untold.discard(trial.key)
             if run.lost(before, record):
                 lost.append((trial, record))
 
@@ -131,7 +132,8 @@ def run_sweep(
         plan = run.look_again(sweep, plan.trials, place, chosen=plan.chosen)
         made = run.results(sweep, plan, place, outcome.courier)
         # With a condition, what else the tables show was not asked for.
-        outcome.filled = plan.filled and not lost and (made.filled or where is not None)
+        asked = plan.filled and not lost and not untold
+        outcome.filled = asked and (made.filled or where is not None)
         show(made.tables, "terminal")
         if made.claims.verdicts:
             says = f"{again('claims', opened)} says why"
@@ -142,7 +144,7 @@ def run_sweep(
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
     if not outcome.filled:
-        complain(plan, place)
+        complain(plan, opened, made.tables)
         for trial, record in lost:
             log = shown(place.folder.path(trial.id) / "log.txt")
             said = f"{record.state}: {title(trial)}: {record.error} ({log})"
@@ -150,7 +152,7 @@ def run_sweep(
         if exceeded := plan.counts["exceeded"]:
             click.echo(costs.raising(opened, exceeded), err=True)
         if account.ended:
-            click.echo(costs.reached(account, len(plan.todo)), err=True)
+            click.echo(costs.reached(account, len(plan.todo), len(untold)), err=True)
             sys.exit(BUDGET)
         sys.exit(BUDGET if exceeded and plan.is_filled_but_for("exceeded") and not lost else FAILED)
 
@@ -255,7 +257,7 @@ def train_visibly(
         trials=todo,
         folder=place.folder,
         slots=machine.slots,
-        tables=lambda now: run.tables(sweep, now, place, list(sweep.tables)[:1]),
+        tables=lambda now: run.tables(sweep, now, place, list(sweep.tables)[:1], progress=True),
     )
 
     def told(record: Record) -> None:
@@ -478,5 +480,5 @@ def show_status(opened: Opened, as_json: bool, where: str | None) -> None:
     click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
     for trial, cost in running:
         click.echo(f"  running  {title(trial)}: {cost:,.0f} updates")
-    complain(plan, opened.place)
+    complain(plan, opened)
     admit_damage(plan, opened.place)

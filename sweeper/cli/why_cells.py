@@ -26,7 +26,7 @@ from sweeper.tables.readings import Readings, fits, label_of
 from sweeper.trial import Trial
 
 SHORT = 12  # characters of a digest
-MOST_RUNS = 100
+MOST_RUNS, MOST_MISSING = 100, 12
 MADE = ("commit", "code", "data", "device", "host")  # said once where all runs have the same
 WITH_RESULT = ("done", "stale")
 
@@ -263,9 +263,11 @@ class Tracing:
 
     def missing(self, runs: Sequence[Behind]) -> Iterator[str]:
         lacking = [run for run in runs if run.state not in WITH_RESULT]
-        for run in lacking[:MOST_RUNS]:
+        for run in lacking[:MOST_MISSING]:
             at = f"{', '.join(self.spec.over)} {run.at}" if run.at else "the trial"
             yield f"{at} ({run.trial.id}) is {run.state}: {run.because}"
+        if len(lacking) > MOST_MISSING:
+            yield f"and {len(lacking) - MOST_MISSING} more"
         if any(run.state in ("missing", "unscored") for run in lacking):
             yield f"{again('run', self.opened)} fills it"
 

@@ -18,6 +18,7 @@ from sweeper.merges import Merge
 from sweeper.plan import STATES, Plan
 from sweeper.sharing import Shared
 from sweeper.spec.sweep import Sweep
+from sweeper.trial import title
 
 
 def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
@@ -155,16 +156,23 @@ def undelivered(courier: Any) -> str:
     return f"{courier.undelivered} deliveries to MLflow are still to be made: {courier.problem}"
 
 
-def complain(plan: Any, place: Any) -> None:
-    """What failed, why, and where its log is."""
-    from sweeper.live import title
-
+def complain(plan: Plan, opened: Opened, tables: Sequence[Any] = ()) -> None:
+    """What failed, why, and where its log is; of what the footers of `tables` say already,
+    how to see all the logs."""
+    footers = "\n".join(line for table in tables for line in table.footer)
     distinct = {trial.key: trial for trial in plan.trials}
+    told = False
     for key, trial in distinct.items():
         record = plan.records.get(key)
-        if record is not None and record.state in ("failed", "diverged", "exceeded"):
-            log = shown(place.folder.path(trial.id) / "log.txt")
-            click.echo(f"{record.state}: {title(trial)}: {record.error} ({log})", err=True)
+        if record is None or record.state not in ("failed", "diverged", "exceeded"):
+            continue
+        if f"({trial.id})" in footers:
+            told = True
+            continue
+        log = shown(opened.place.folder.path(trial.id) / "log.txt")
+        click.echo(f"{record.state}: {title(trial)}: {record.error} ({log})", err=True)
+    if told:
+        click.echo(f"{again('logs', opened)} shows what they printed", err=True)
 
 
 def shown(path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeper.render.layout import NUMBER, spans, title
-from sweeper.render.markup import Child, Html, document, tag
+from sweeper.render.markup import LINE, Child, Html, document, tag
 from sweeper.render.style import STYLE
 from sweeper.tables import Cell, Table
 from sweeper.tables.numerals import NONE
@@ -41,7 +41,7 @@ def figure(table: Table, shown: Shown | None = None) -> Html:
     inside = tag(
         "table",
         tag("thead", _head(table, columns)),
-        "\n",
+        LINE,
         _bodies(table, columns, shown),
         aria_labelledby=f"{name}-caption",
     )
@@ -55,9 +55,9 @@ def figure(table: Table, shown: Shown | None = None) -> Html:
     return tag(
         "figure",
         caption,
-        "\n",
+        LINE,
         tag("div", inside, aria_labelledby=f"{name}-caption", **box),
-        "\n",
+        LINE,
         tag("ul", *notes, class_="notes") if notes else None,
         class_="sweeper",
         id=name,
@@ -78,18 +78,22 @@ def _head(table: Table, columns: Sequence[_Aligned]) -> Iterator[Html]:
         for span in level:
             if (depth, span.start) in covered:
                 continue
-            text, last = span.text, depth
+            text, at_level, last = span.text, depth, depth
             while last + 1 < len(levels):
                 below = at[last + 1].get(span.start)
                 if below is None or below.stop != span.stop or (text and below.text):
                     break
-                text, last = text or below.text, last + 1
+                last += 1
+                if not text:
+                    text, at_level = below.text, last
                 covered.add((last, span.start))
+            column = table.columns[span.start]
+            marks = table.mark(column.notes[at_level])
             wide, deep = span.stop - span.start, last - depth + 1
             cells.append(
                 tag(
                     "th",
-                    text if wide > 1 else columns[span.start].heading(text),
+                    columns[span.start].heading(column.path[at_level], marks, alone=wide == 1),
                     scope="colgroup" if wide > 1 else "col",
                     colspan=wide if wide > 1 else None,
                     rowspan=deep if deep > 1 else None,
@@ -107,7 +111,7 @@ def _bodies(table: Table, columns: Sequence[_Aligned], shown: Shown | None) -> I
     for i, (row, cells) in enumerate(table.lines()):
         if heading := table.opened(i):
             over = tag("th", heading, scope="rowgroup", colspan=len(table.columns) + 1)
-            group += [tag("tr", over, class_="group"), "\n"]
+            group += [tag("tr", over, class_="group"), LINE]
         stub = [row.label, _raised(table.mark(row.note))]
         kinds = ["reference"] * bool(row.reference) + ["long"] * (len(row.label) > LONG)
         content = [tag("th", *stub, scope="row", class_=" ".join(kinds) or None)]
@@ -116,7 +120,7 @@ def _bodies(table: Table, columns: Sequence[_Aligned], shown: Shown | None) -> I
             inside = shown(i, j, cell, number) if shown else number
             content.append(tag("td", inside, **_told(table, j, cell, tip=shown is None)))
         group.append(tag("tr", *content))
-        group.append("\n")
+        group.append(LINE)
         if row.rule_after:
             yield tag("tbody", *group)
             group = []
@@ -180,12 +184,13 @@ class _Aligned:
     def whole_spread(self) -> str:
         return f" ± {self.spread}{self.end}" if self.spread else ""
 
-    def heading(self, text: str) -> Html | str:
-        """Over the means, where it is no wider than they are."""
+    def heading(self, text: str, marks: str, *, alone: bool) -> list[Child]:
+        """Over the means, where it is of this column alone and no wider than they are."""
         behind = [_unseen(self.whole_spread), _small("", self.tail)]
-        if len(text) > len(self.lead + self.rest) + 2 or behind == [None, None]:
-            return text
-        return tag("span", text, *behind, class_="number")
+        wide = len(text) > len(self.lead + self.rest) + 2
+        if wide or not alone or behind == [None, None]:
+            return [text, _raised(marks)]
+        return [tag("span", text, _raised(marks), *behind, class_="number")]
 
     def number(self, cell: Cell, marks: str) -> Html:
         """The cell's text with its marks."""

@@ -28,6 +28,9 @@ class Html(str):
     __slots__ = ()
 
 
+LINE = Html("\n")  # between elements, for those who read the source
+
+
 def tag(name: str, /, *children: Child, **attributes: object) -> Html:
     """An element. Children are markup, text, numbers, or iterables of these; None is nothing.
     `data_n` is written data-n and `class_` class; an attribute of None or False is left out,
@@ -112,7 +115,7 @@ def document(title: str, *body: Child, style: str, script: str = "", language: s
         Html(f"<style>{raw(style)}</style>"),
     )
     last = [Html(f"<script>{raw(script)}</script>")] if script else []
-    page = tag("html", head, "\n", tag("body", *chain(body, last)), lang=language)
+    page = tag("html", head, LINE, tag("body", *chain(body, last)), lang=language)
     return f"<!doctype html>\n{page}\n"
 
 

@@ -25,6 +25,7 @@ from sweeper.track.folder import Folder
 from sweeper.trial import Key, Trial
 
 MOST_MEASURED = 12  # metrics of which curves are drawn
+MOST_SERIES = 24  # lines in a panel
 MOST_GROUPS = 6  # combinations of further column axes, of which curves are drawn
 MOST_SAMPLED = 16  # systems of which samples are shown
 MOST_FILES = 3  # of one trial
@@ -105,7 +106,8 @@ class Sample:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """`pictures` is figure name -> PNG, of those that are no curves. `again` is the command
-    that fills what is missing, `retry` state -> the one that runs such trials again.
+    that fills what is missing, `retry` state -> the one that runs such trials again, `repair`
+    the one that removes what is corrupt.
     `notes` are what could not be read."""
 
     sweep: Sweep
@@ -126,6 +128,7 @@ class Contents:
     more_samples: int
     again: str
     retry: Callable[[str], str]
+    repair: str
     notes: Sequence[str]
 
 
@@ -140,6 +143,7 @@ def gather(
     pictures: Mapping[str, bytes],
     again: str,
     retry: Callable[[str], str],
+    repair: str,
 ) -> Contents:
     places = places_of(sweep)
     store = _Reader(folder)
@@ -166,6 +170,7 @@ def gather(
         more_samples=more,
         again=again,
         retry=retry,
+        repair=repair,
         notes=tuple(dict.fromkeys(store.damaged)),
     )
 
@@ -271,12 +276,15 @@ def _courses(
     groups = list(product(*levels))
     found: dict[str, list[tuple[str, Panel]]] = {key: [] for key in keys}
     notes: list[str] = []
+    systems = places.systems_only or sweep.axis(places.systems).labels
+    if len(systems) > MOST_SERIES:
+        notes.append(f"curves of the first {MOST_SERIES} of {len(systems)} {places.systems}")
     for labels in groups[:MOST_GROUPS]:
         spec = Curves(
             name="courses",
             y=keys,
             series=places.systems,
-            series_only=places.systems_only,
+            series_only=systems[:MOST_SERIES],
             panels=first,
             over=places.over,
             where={**places.where, **dict(zip(further, labels, strict=True))},

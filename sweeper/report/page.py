@@ -14,7 +14,7 @@ from sweeper.plan import STATES
 from sweeper.record import COST, Record
 from sweeper.render import claims as words
 from sweeper.render import html
-from sweeper.render.markup import Child, Html, block, document, joined, tag
+from sweeper.render.markup import LINE, Child, Html, block, document, joined, tag
 from sweeper.render.style import STYLE
 from sweeper.report import drawing
 from sweeper.report.contents import MOST_SAMPLED, Contents, Spot
@@ -26,12 +26,14 @@ from sweeper.tables.numerals import NONE, numeral
 from sweeper.trial import Key, Trial
 
 MOST_LISTED = 400  # runs in the list of all
+FEW = 12  # trials that ended without a result: what is listed, and not folded
 MOST_LACKING = 40  # trials named under what is missing
 MOST_OPEN = 6  # metrics whose curves are not folded
-MOST_CHOICES = 24  # series that can be brought forward by a choice
+MOST_CHOICES = 24  # series that can be brought forward by a choice: as many as have curves
 
 TEXTS = ("why", "numbers", "commit")  # headings of what is read, not compared
 ENDED = ("failed", "diverged", "exceeded")
+LOST = (*ENDED, "corrupt")
 MEANT = {
     "done": "with a result",
     "stale": "with a result that other code made",
@@ -67,7 +69,7 @@ def page(contents: Contents) -> str:
         aria_label="Contents",
     )
     body = [
-        tag("section", tag("h2", s.title, id=f"{s.name}-title"), "\n", s.body, "\n", id=s.name)
+        tag("section", tag("h2", s.title, id=f"{s.name}-title"), LINE, s.body, LINE, id=s.name)
         for s in sections
     ]
     return document(
@@ -148,7 +150,10 @@ def missing(contents: Contents) -> Html:
             said = tag("b", name, class_=f"of {name}")
             parts.append(tag("p", "What is ", said, " is run again by ", retry, "."))
     distinct = {trial.key: trial for trial in plan.trials}
-    order = [*ENDED, "corrupt", "stale", "running", "unscored", "missing"]
+    if counts["corrupt"]:
+        said = tag("b", "corrupt", class_="of corrupt")
+        parts.append(tag("p", "What is ", said, " goes by ", tag("code", contents.repair), "."))
+    order = [*LOST, "stale", "running", "unscored", "missing"]
     lacking = [t for name in order for k, t in distinct.items() if plan.states[k] == name]
     rows = [
         tag(
@@ -162,11 +167,11 @@ def missing(contents: Contents) -> Html:
     ]
     more = len(lacking) - MOST_LACKING
     listed = simple(["trial", "state", "why", "id"], rows)
-    ended = sum(counts[name] for name in ENDED)
+    few = 0 < sum(counts[name] for name in LOST) <= FEW
     summary = "Which and why"
     if more > 0:
         summary += f": the first {MOST_LACKING} of {len(lacking)}"
-    return joined([*parts, tag("details", tag("summary", summary), listed, open=bool(ended))])
+    return joined([*parts, tag("details", tag("summary", summary), listed, open=few)])
 
 
 def why(record: Record | None, state: str) -> str:
@@ -309,7 +314,9 @@ def legend(name: str, places: Sequence[tuple[int, str]]) -> Html:
 
     choices = [key("all", None, True)]
     choices += [key(text, place) for place, text in places if place < MOST_CHOICES]
-    inside = [tag("legend", "series"), *choices]
+    more = sum(place >= MOST_CHOICES for place, _ in places)
+    rest = tag("span", f"and {more} more", class_="note") if more else None
+    inside = [tag("legend", "series"), *choices, rest]
     return tag("fieldset", *inside, class_="legend")
 
 

@@ -14,10 +14,10 @@ from sweeper.record import Record
 from sweeper.render.html import Shown
 from sweeper.render.markup import Child, Html, tag
 from sweeper.report.contents import spoken
-from sweeper.spec.sweep import Sweep
+from sweeper.spec.sweep import Sweep, TableSpec
 from sweeper.tables import Cell, Column, Row, Table
 from sweeper.tables.numerals import MINUS, NONE, numeral
-from sweeper.tables.readings import label_of
+from sweeper.tables.readings import Readings, label_of
 from sweeper.trial import Key, Trial
 
 MOST_CARDS = 3_000  # on a page
@@ -32,12 +32,13 @@ class Cards:
     def __init__(self, sweep: Sweep, plan: Plan):
         self.sweep, self.plan = sweep, plan
         self.made = self.left_out = 0
+        self._readings = Readings(records=plan.records, states=plan.states)
         self._points: dict[Key, list[Trial]] = {}
         for trial in plan.trials:
             self._points.setdefault(trial.key, []).append(trial)
 
     def of(self, table: Table) -> Shown:
-        over = self.sweep.tables[table.name].over if table.name in self.sweep.tables else ()
+        spec = self.sweep.tables[table.name]
 
         def shown(i: int, j: int, cell: Cell, number: Html) -> Html:
             if not cell.trials or not cell.text:
@@ -47,7 +48,7 @@ class Cards:
                 return number
             self.made += 1
             row, column = table.rows[i], table.columns[j]
-            inside = self.card(table, row, column, cell, over)
+            inside = self.card(spec, row, column, cell)
             name = f"card-{self.made}"
             button = tag(
                 "button",
@@ -61,15 +62,13 @@ class Cards:
 
         return shown
 
-    def card(
-        self, table: Table, row: Row, column: Column, cell: Cell, over: Sequence[str]
-    ) -> Iterator[Child]:
+    def card(self, spec: TableSpec, row: Row, column: Column, cell: Cell) -> Iterator[Child]:
         heading = [row.label, *filter(None, column.path)]
         counted = f"{cell.n} of {cell.points} runs" if cell.points else "made of other cells"
         yield tag("p", tag("b", " · ".join(heading)), " ", tag("span", cell.text), class_="what")
         runs = self.runs(row, column, cell)
         direct = column.kind == "value"
-        lines = [self.line(trial, cell if direct else None, column, over) for trial in runs]
+        lines = [self.line(trial, cell if direct else None, column, spec) for trial in runs]
         head = ["run", *(["value"] if direct else []), "updates", "time", "trial"]
         yield tag(
             "table",
@@ -82,11 +81,12 @@ class Cards:
                 f"{at or 'difference'} {numeral(x, metric.format, signed=True, unit=metric.unit)}"
                 for at, x in list(cell.samples.items())[:MOST_RUNS]
             ]
-            yield tag("p", f"by {', '.join(over) or 'pair'}: {'; '.join(pairs)}")
+            yield tag("p", f"by {', '.join(spec.over) or 'pair'}: {'; '.join(pairs)}")
         more = len(lines) - MOST_RUNS
         yield tag("p", f"and {more} more runs") if more > 0 else None
         records = [r for trial in runs if (r := self.plan.records.get(trial.key)) is not None]
         told = [counted, *(f"{n} {state}" for state, n in cell.states.items() if state != "value")]
+        told += tests(cell)
         yield tag("p", "; ".join([*told, *made_by(records)]), class_="made")
 
     def runs(self, row: Row, column: Column, cell: Cell) -> list[Trial]:
@@ -101,15 +101,17 @@ class Cards:
             found += here[:1]
         return found
 
-    def line(self, trial: Trial, cell: Cell | None, column: Column, over: Sequence[str]) -> Html:
+    def line(self, trial: Trial, cell: Cell | None, column: Column, spec: TableSpec) -> Html:
         record = self.plan.records.get(trial.key)
-        at = ", ".join(label_of(trial, axis) for axis in over)
-        named = ", ".join(f"{axis} {label_of(trial, axis)}" for axis in over)
+        at = ", ".join(label_of(trial, axis) for axis in spec.over)
+        named = ", ".join(f"{axis} {label_of(trial, axis)}" for axis in spec.over)
         if not named or cell is None:
             named = titled(trial)
         value: list[Child] = []
         if cell is not None:
             sample = cell.samples.get(at)
+            if sample is None and spec.at is None:  # a further scoring of a training
+                sample = self._readings.read(trial, column.metric).value
             metric = column.metric
             text = NONE if sample is None else numeral(sample, ".6g", unit=metric.unit)
             state = self.plan.states[trial.key]
@@ -123,6 +125,17 @@ class Cards:
             tag("td", clock(record.seconds) if record else NONE),
             tag("td", tag("code", trial.id)),
         )
+
+
+def tests(cell: Cell) -> Iterator[str]:
+    """Of a difference, against a row, and of these checkpoints; or why there is none."""
+    if cell.p is not None:
+        yield f"p {numeral(cell.p, '.2g')}"
+    if cell.p_star is not None:
+        yield f"against the row p {numeral(cell.p_star, '.2g')}"
+    if cell.p_circle is not None:
+        yield f"of these checkpoints p {numeral(cell.p_circle, '.2g')}"
+    yield from cell.untested
 
 
 def made_by(records: Sequence[Record]) -> Iterator[str]:

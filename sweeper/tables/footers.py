@@ -16,7 +16,7 @@ from sweeper.spec.sweep import Sweep, TableSpec
 from sweeper.tables.cells import Cell, Column
 from sweeper.tables.numerals import numeral
 from sweeper.tables.readings import Readings
-from sweeper.trial import Trial
+from sweeper.trial import Trial, title
 
 LOST = ("failed", "diverged", "exceeded", "corrupt")
 LOST_SHOWN = 12  # lost trials that are named one by one
@@ -115,7 +115,7 @@ def _progress(shown: Sequence[Trial], readings: Readings) -> Iterator[str]:
     for trial in lost[:LOST_SHOWN]:
         record = readings.records.get(trial.key)
         why = f": {record.error}" if record is not None and record.error else ""
-        yield f"{states[trial.key]}: {', '.join(trial.labels.values())} ({trial.id}){why}"
+        yield f"{states[trial.key]}: {title(trial)} ({trial.id}){why}"
     if len(lost) > LOST_SHOWN:
         yield f"and {len(lost) - LOST_SHOWN} more that are failed, diverged, exceeded or corrupt"
 

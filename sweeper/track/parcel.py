@@ -20,7 +20,7 @@ from typing import Any
 from sweeper.record import Measurement, Record
 from sweeper.track.folder import plain, restored
 from sweeper.track.sealed import checksum, seal, unseal
-from sweeper.trial import Trial, flatten
+from sweeper.trial import Trial, flatten, title
 
 KEY_CHARACTERS, PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 250, 6000, 8000, 36
 BATCH_ITEMS, BATCH_METRICS, BATCH_BYTES = 100, 1000, 800_000
@@ -99,12 +99,6 @@ def pack(
         ended_ms=milliseconds(record.finished_at) if ended else None,
         record=record if ended else None,
     )
-
-
-def title(trial: Trial) -> str:
-    """ "MaxPool · Topics · seed 0"."""
-    labels = [label for axis, label in trial.labels.items() if axis != "seed"]
-    return " · ".join([*labels, f"seed {trial.seed}"])
 
 
 def tags(trial: Trial, origin: Origin, record: Record | None) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ import pytest
 from sweeper import budget
 from sweeper.budget import Account, Spent, over, reached
 from sweeper.dispatch.inline import dispatch
+from sweeper.errors import EnvironmentFault
 from sweeper.spec import Resources
 from sweeper.spec.sweep import Limits
-from sweeper.track import journal
+from sweeper.track import folder, journal
 from sweeper.track.folder import Folder
 from sweeper.track.parcel import STATUS
 from sweeper.trial import TrainerRef, Trial
@@ -49,7 +51,7 @@ def start(attempt: int, **fields: object) -> dict:
 
 def measure(attempt: int, cost: float, seconds: float, **values: float) -> dict:
     values = {"cost/updates": cost, **values}
-    said = {"attempt": attempt, "cost": cost, "seconds": seconds, "values": values}
+    said = {"attempt": attempt, "at": 0.0, "cost": cost, "seconds": seconds, "values": values}
     return {"kind": "measure", **said}
 
 
@@ -77,8 +79,33 @@ def test_all_attempts_of_a_trial_are_paid_for():
         "measurements": 4,
         "done": True,
         "peak_memory_bytes": 7,
+        "continues": True,
         "progress": 1.0,
     }
+
+
+def test_what_is_made_anew_is_paid_for_twice_and_is_no_part_of_what_it_takes():
+    anew = {"kind": "anew", "attempt": 3}
+    entries = [*KILLED_AND_CONTINUED, start(3), anew, measure(3, 250, 60.0), end(3, 70.0, "done")]
+    total = journal.totals(entries)
+    assert (total["updates"], total["seconds"]) == (400 + 250, 1800 + 1080 + 70)
+    assert (total["now"]["updates"], total["now"]["seconds"]) == (250, 70)
+    assert [m.cost for m in journal.history(entries)] == [250]  # not 100, 200 of before
+    back = [*entries[:-1], start(4), {"kind": "back", "attempt": 4}, measure(4, 400, 5.0)]
+    assert [m.cost for m in journal.history(back)] == [100, 200, 400]
+    assert journal.totals(back)["updates"] == 400 + 250
+    assert journal.contributors(back) == {1, 2, 4}
+
+
+def test_a_second_beginning_is_still_one_over_what_came_to_a_result():
+    again = [start(4), {"kind": "anew", "attempt": 4}, measure(4, 100, 1.0)]
+    first = [start(3), {"kind": "anew", "attempt": 3}, measure(3, 100, 1.0)]
+    back = [start(5), {"kind": "back", "attempt": 5}]
+    entries = [*KILLED_AND_CONTINUED, *first, *again]
+    assert journal.begun_anew(entries)
+    assert [m.attempt for m in journal.history(entries)] == [4]
+    assert [m.cost for m in journal.history([*entries, *back])] == [100, 200, 400]
+    assert not journal.begun_anew([*entries, *back])
 
 
 @pytest.mark.parametrize(
@@ -277,17 +304,87 @@ def test_what_runs_may_be_stopped_at_the_budget_which_is_no_signal(desk):
 def test_trials_over_their_own_budget_are_a_state_and_no_number(desk):
     desk.write("{per_trial: {updates: 10}}", trainer="paced")
     done = desk.run()
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 5, done.stderr
     assert "trials: 0 of 6 done, 6 exceeded" in done.stdout
+    hint = "raise budget.per_trial, and sweeper run toy.yaml --retry exceeded continues"
+    assert f"6 trials are over their own budget: {hint}" in done.stderr
     assert "over its budget: 11 of 10 updates" in done.stderr
     assert "exceeded" in (desk.folder / "runs/tables/toy.quick/losses.md").read_text()
     assert desk.plan()["counts"]["exceeded"] == 6
-    assert "nothing left to do" in desk.run().stderr
+    idle = desk.run()
+    assert "nothing left to do" in idle.stderr
+    assert (idle.returncode, hint in idle.stderr) == (5, True)
+    before = journals(desk)
+    again = desk.run("--retry", "exceeded")  # under a limit that is passed already
+    assert (again.returncode, journals(desk)) == (5, before)
     desk.write("{per_trial: {updates: 30}}", trainer="paced")
     again = desk.run("--retry", "exceeded")
     assert again.returncode == 0, again.stderr
-    journals = desk.folder.glob("runs/trials/*/journal.jsonl")
-    assert {line.count('"measure"') for line in (j.read_text() for j in journals)} == {31}
+    assert {text.count('"measure"') for text in journals(desk)} == {31}
+
+
+def journals(desk: Desk) -> list[str]:
+    return [j.read_text() for j in sorted(desk.folder.glob("runs/trials/*/journal.jsonl"))]
+
+
+def test_a_finished_sweep_that_overran_is_planned_as_it_is_run(desk):
+    desk.write("{updates: 100}", steps=19)  # After 95 a sixth is begun, and finishes.
+    assert desk.run().returncode == 0
+    for of in (desk.type("plan"), desk.type("plan", "--json"), desk.run()):
+        assert of.returncode == 0, of.stderr
+    assert "spent so far: 114 updates" in desk.type("plan").stdout
+
+
+def test_what_was_made_and_is_made_again_is_paid_for_twice(desk):
+    source = (TOYS / "toy_trainers.py").read_text(encoding="utf-8")
+    (desk.folder / "mine.py").write_text(source, encoding="utf-8")
+    desk.write("{updates: 100}", steps=15)
+    path = desk.folder / "toy.yaml"
+    path.write_text(path.read_text().replace("toy_trainers:", "mine:"))
+    assert desk.run().returncode == 0  # 90 updates
+    (desk.folder / "mine.py").write_text(source + "# edited\n", encoding="utf-8")
+    refused = desk.run("--retry", "stale")
+    assert refused.returncode == 5
+    assert "over the budget: 180 of 100 updates, spent and expected" in refused.stderr
+    assert desk.type("plan", "--retry", "stale").returncode == 5
+    partly = desk.run("--retry", "stale", "--to-budget")
+    assert partly.returncode == 5, partly.stderr
+    # 90 and one more of 15, and nothing that was there is lost.
+    last = "budget reached: 105 of 100 updates; 5 trials are as before"
+    assert partly.stderr.splitlines()[-1] == last
+    counts = desk.plan()["counts"]
+    assert (counts["done"], counts["stale"]) == (1, 5)
+    none = desk.run("--retry", "stale", "--to-budget")
+    assert "budget reached: 105 of 100 updates" in none.stderr
+    assert "spent so far: 105 updates" in desk.type("plan").stdout
+
+
+def test_the_wall_time_is_counted_from_the_first_trial_on(here):
+    account = Account(Limits(wall=1.0), [trial := toy("countdown", steps=1)], Folder(here.store))
+    account._made -= 60.0  # Ray took a minute to start.
+    assert (account.spent().wall, account.reached()) == (0, None)
+    execute(trial, here)
+    assert 0 < account.spent().wall < 1
+    late = Account(Limits(wall=1.0), [trial], Folder(here.store))
+    assert late.spent().wall == 0  # That was before it.
+
+
+def test_a_killed_attempt_has_cost_the_time_until_its_last_beat(here, monkeypatch):
+    monkeypatch.setattr(folder, "RENEWAL_SECONDS", 0.05)
+    trial = toy("sleeps")
+    attempt = Folder(here.store).start(trial, gpus=2)
+    time.sleep(0.2)
+    attempt.beat()
+    attempt.beat()  # Said already.
+    lines = (attempt.folder / "journal.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    total = Folder(here.store).totals(trial.id)
+    assert 0.2 <= total["seconds"] < 0.5
+    assert total["gpu_hours"] == pytest.approx(total["seconds"] * 2 / 3600)
+    attempt.abandon("test")
+    with pytest.raises(EnvironmentFault):
+        attempt.beat()
+    assert Folder(here.store).entries(trial.id)[-1]["kind"] == "end"
 
 
 def test_mlflow_has_a_word_for_every_state():

@@ -190,6 +190,34 @@ def test_logs_without_an_id_are_of_those_that_failed_or_run(desk):
     assert [line for line in said if line.isdigit()] == [str(n) for n in range(80, 100)]
 
 
+def test_what_runs_is_not_left_to_run(desk):
+    one, two, *_ = trials()
+    ended(one)
+    running = Folder("runs").start(two)
+    try:
+        said = typed("status", "toy.yaml").stdout.splitlines()[0]
+        for trial in trials()[2:]:
+            ended(trial)
+        last = typed("status", "toy.yaml").stdout.splitlines()[0]
+    finally:
+        running.abandon("over")
+    assert said.endswith("4 trials, 1 done, 1 running, 2 missing; 2 to run")
+    assert last.endswith("4 trials, 3 done, 1 running; nothing left to start")
+
+
+def test_a_failure_is_told_once(desk):
+    """In the table's footer where there is one, else with the log's place."""
+    (desk / "toy.yaml").write_text(SWEEP.replace("countdown", "raises"))
+    words = ("run", "toy.yaml", "--dispatch", "inline", "--tracking", "http://127.0.0.1:9")
+    first, again = typed(*words), typed(*words)
+    assert (first.exit_code, again.exit_code) == (1, 1)
+    error, (trial, *_) = "ValueError: the third layer has no weights", trials()
+    assert f"failed: low · seed 0 ({trial.id}): {error}" in again.stdout
+    assert error not in again.stderr
+    assert "shows what they printed" in again.stderr.splitlines()[-1]
+    assert f"{error} (runs/trials/{trial.id}/log.txt)" in typed("status", "toy.yaml").stderr
+
+
 def test_logs_that_are_not_there(desk):
     (one, *_) = trials()
     nothing = typed("logs", "toy.yaml")
@@ -322,7 +350,8 @@ def test_a_copied_file_of_one_name_takes_nothing_away(desk):
 
 
 def test_what_was_probed_or_scored_is_needed(desk):
-    typed("plan", "toy.yaml", "--probe")
+    probed = typed("plan", "toy.yaml", "--probe", "--dispatch", "inline")
+    assert probed.exit_code == 0, probed.output
     assert Folder("runs").ids()
     assert things() == {}
     assert "since the run of" not in typed("plan", "toy.yaml").stdout
@@ -517,7 +546,7 @@ def test_nothing_is_trained_before_what_is_corrupt_is_repaired(with_damage, verb
 
 
 def test_what_is_corrupt_goes_and_the_next_run_makes_it_anew(with_damage):
-    done, rescored, restarted = with_damage
+    _, rescored, restarted = with_damage
     (rescored / "checkpoints").mkdir()
     found = things("--corrupt")
     (result,) = rescored.glob("result-*.json")

@@ -145,6 +145,44 @@ def test_a_failed_trial_is_told_and_is_not_a_number(desk: Desk) -> None:
     assert "0 to run" not in desk.run("--retry", "failed").stderr
 
 
+def test_without_a_table_what_failed_or_was_left_out_is_told_too(desk: Desk) -> None:
+    path = desk.folder / "toy.yaml"
+    desk.write(trainer="raises")
+    path.write_text(path.read_text().split("tables:")[0])
+    done = desk.run()
+    assert done.returncode == 1, done.stderr
+    assert "are in" not in done.stderr
+    assert "failed: low · seed 0: ValueError" in done.stderr
+    desk.write(steps=30)
+    path.write_text(path.read_text().split("tables:")[0] + "budget: {updates: 100}\n")
+    assert desk.run().returncode == 5
+
+
+def test_a_failure_that_no_table_shows_is_one(desk: Desk) -> None:
+    path = desk.folder / "toy.yaml"
+    text = SWEEP % {"trainer": "countdown", "steps": 3, "pause": 0.0}
+    fails = "low: {set: {level: 1.0}, trainer: {function: 'toy_trainers:raises'}}"
+    text = text.replace("low: {level: 1.0}", fails)
+    text = text.replace("rows: level, values: [loss], over: seed", "rows: seed, values: [loss]")
+    text = text.replace('cell: "{mean} ± {sd}"', "where: {level: high}")
+    path.write_text(text)
+    done = desk.run()
+    assert "failed" not in done.stdout
+    assert done.returncode == 1, done.stderr
+
+
+def test_plan_and_run_and_status_take_the_same_options(desk: Desk) -> None:
+    here = ("--where", "level == 'low'")
+    assert desk.run(*here).returncode == 0
+    one = ("--dispatch", "inline", "--slots", "4")
+    said = json.loads(desk.type("plan", "toy.yaml", "--json", *one).stdout)
+    assert said["cost"]["slots"] == 1
+    assert (
+        json.loads(desk.type("status", "toy.yaml", "--json", *here).stdout)["counts"]["total"] == 3
+    )
+    assert "3 trials, 3 done" in desk.type("status", "toy.yaml", *here).stdout
+
+
 @pytest.mark.slow
 def test_what_other_code_made_is_kept_until_it_is_asked_for_anew(desk: Desk) -> None:
     source = (TOYS / "toy_trainers.py").read_text(encoding="utf-8")
@@ -332,7 +370,7 @@ EDITS = {
     "a seed more": (("seed: [0, 1]", "seed: [0, 1, 2]"), "3 new (seed=2)", 3, 3),
     "a level less": (
         (", LM: {model: lm}", ""),
-        "3 removed (model=LM; their records stay)",
+        "3 removed (model=LM; their records stay until a gc)",
         0,
         0,
     ),
@@ -357,7 +395,8 @@ EDITS = {
     ),
     "the axis less": (
         ("  lr: {one: {}, two: {lr: 2}}\n  seed:", "  seed:"),
-        "axis lr removed (what is left is at lr=one), 6 removed (lr=two; their records stay)",
+        "axis lr removed (what is left is at lr=one), "
+        "6 removed (lr=two; their records stay until a gc)",
         0,
         0,
     ),

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sweeper.cli import costs
 from sweeper.budget import Spent
+from sweeper.cli import costs
 from sweeper.estimates import (
     MOST_NEAREST,
     Configuration,
@@ -28,6 +28,7 @@ from sweeper.estimates import (
 )
 from sweeper.plan import Plan, plan
 from sweeper.record import Record
+from sweeper.track import journal
 from sweeper.track.folder import Folder
 from sweeper.track.sealed import seal
 from sweeper.trial import TrainerRef, Trial
@@ -236,6 +237,125 @@ def test_many_configurations_and_nothing_recorded_take_no_time(store):
     assert time.process_time() - began < 1
 
 
+# --- near configurations ------------------------------------------------------------------
+
+
+def test_a_number_of_unknown_effect_gives_a_range_and_no_ground_to_refuse(store):
+    took(store, trial(0, steps=4, rate=0.5), 4, 2.0)
+    more, fewer = trial(0, steps=40, rate=0.5), trial(0, steps=1, rate=0.5)
+    found = estimate(planned(more), store)
+    assert (found.least.updates, found.most.updates, found.most.seconds) == (4, 40, 20)
+    assert (found.differing, found.sure) == (("steps",), Spent())
+    assert costs.cost(found) == (
+        "about 4 to 40 updates, 2 s to 20 s on 1 slot, 0 GPU-hours "
+        "(1 trial as near configurations, which differ in steps)"
+    )
+    found = estimate(planned(fewer), store)
+    assert (found.least.updates, found.most.updates) == (1, 4)
+    rate = estimate(planned(trial(0, steps=4, rate=5.5)), store)  # A rate is no amount of work.
+    assert (rate.least.updates, rate.most.updates, rate.differing) == (4, 4, ("rate",))
+
+
+def test_cost_goes_with_a_number_as_two_records_show(store):
+    took(store, trial(0, steps=4, rate=0.5, model="a"), 4, 2.0)
+    took(store, trial(0, steps=16, rate=0.5, model="a"), 16, 4.0)  # its time as the square root
+    found = estimate(planned(trial(0, steps=64, rate=0.5, model="a")), store)
+    assert (found.updates, found.seconds) == (pytest.approx(64), pytest.approx(8))
+    assert (found.differing, found.by["near"]) == ((), 1)
+    assert found.least.updates == pytest.approx(found.most.updates)
+    # Of two that are nearest each says the same here; the model stays of unknown effect.
+    found = estimate(planned(trial(0, steps=64, rate=0.5, model="b")), store)
+    assert (found.updates, found.differing) == (pytest.approx(64), ("model",))
+    assert found.sure == Spent()
+
+
+def test_what_goes_with_no_number_is_seen_to(store):
+    took(store, trial(0, rate=1, model="a"), 10, 1.0)
+    took(store, trial(0, rate=100, model="a"), 10, 1.0)
+    found = estimate(planned(trial(0, rate=1000, model="a")), store)
+    assert (found.least.updates, found.most.updates) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("leave", "by", "updates"),
+    [
+        (True, "continued", 150),
+        (False, "other seeds", 200),  # It kept nothing: it begins from nothing.
+    ],
+)
+def test_only_what_kept_something_is_continued(store, leave, by, updates):
+    of = trial(0, x=1)
+    took(store, of, 50, 30.0, state="interrupted", progress=0.25)
+    (store.path(of.id) / "closed").touch()  # That is nothing.
+    (store.path(of.id) / "artifacts").mkdir()
+    (store.path(of.id) / "artifacts" / "features").write_text("1")
+    if leave:
+        checkpoint(store, of)
+    found = estimate(planned(of), store)
+    assert (found.by[by], found.updates) == (1, updates)
+
+
+def test_a_trainer_that_was_seen_to_begin_again_is_not_expected_to_go_on(store):
+    def entries(first: int, second: int) -> list[dict[str, Any]]:
+        costs = [(1, 10), (1, 20), (2, first), (2, second)]
+        return [{"kind": "measure", "attempt": n, "values": {"cost/updates": c}} for n, c in costs]
+
+    assert journal.goes_on(entries(20, 30)) is True
+    assert journal.goes_on(entries(10, 20)) is False
+    assert journal.goes_on(entries(10, 20)[:2]) is None
+
+
+def test_what_is_to_be_scored_and_kept_nothing_is_trained_again(store):
+    of = trial(0, x=1)
+    other = Trial(trainer=of.trainer, config=of.config, evaluation={"n": 2}, seed=0)
+    took(store, of, 100, 10.0)
+    found = estimate(planned(other, trained=[of.id]), store)
+    assert (found.updates, found.sure.updates, found.to_score) == (100, 100, 0)
+    assert found.by == {"continued": 0, "again": 1, "other seeds": 0, "near": 0}
+    assert "(1 trial again, for want of a checkpoint)" in costs.cost(found)
+
+
+# --- what to probe ------------------------------------------------------------------------
+
+
+def probed(store: Folder, *trials: Trial) -> tuple[list[dict[str, Any]], int]:
+    chosen, of = probes(planned(*trials), store)
+    return [dict(t.config) for t in chosen], of
+
+
+def test_few_of_a_grid_are_probed(store):
+    grid = [
+        trial(seed, model=model, steps=steps, rate=rate)
+        for model in ("a", "b", "c", "d")
+        for steps in (1, 2, 4)
+        for rate in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    # One, and one more for each number: that furthest from it.
+    assert probed(store, *grid) == (
+        [
+            {"model": "a", "steps": 1, "rate": 0.1},
+            {"model": "a", "steps": 1, "rate": 0.2},
+            {"model": "a", "steps": 4, "rate": 0.1},
+        ],
+        24,
+    )
+    for steps, rate in ((1, 0.1), (4, 0.1), (1, 0.2)):
+        took(store, trial(0, model="a", steps=steps, rate=rate), steps, 1.0)
+    # Now all are near, and what is asked further is the models.
+    chosen, of = probed(store, *grid)
+    assert ([config["model"] for config in chosen], of) == (["b", "c", "d"], 21)
+    for model in "bcd":
+        took(store, trial(0, model=model, steps=1, rate=0.1), 1, 1.0)
+    assert probed(store, *grid) == ([], 18)
+
+
+def test_what_is_far_from_all_is_probed_too(store):
+    one = {"a": 1, "b": 1, "c": 1, "d": 1}
+    far = {"a": "x", "b": "x", "c": "x", "d": "x"}
+    assert probed(store, trial(0, **one), trial(0, **far), trial(1, **far)) == ([one, far], 2)
+
+
 # --- as a person sees it -----------------------------------------------------------------
 
 SWEEP = """\
@@ -296,3 +416,36 @@ def test_a_probe_of_a_trainer_without_progress_gives_its_rate(tmp_path):
     assert "their trainer gives no `progress`" in probed.stdout
     again = sweeper(tmp_path, "plan", "--probe", "--dispatch", "inline")
     assert "nothing to probe: the cost of what is left is known" in again.stderr  # once is enough
+
+
+def test_a_setting_that_is_the_cost_is_probed_and_then_refused(tmp_path):
+    (tmp_path / "toy.yaml").write_text(SWEEP % ("paced", 100))
+    inline = ("--dispatch", "inline")
+    assert sweeper(tmp_path, "run", *inline).returncode == 0
+    path = tmp_path / "toy.yaml"
+    path.write_text(path.read_text().replace("steps: 4", "steps: 40"))
+    told = sweeper(tmp_path, "plan")
+    assert told.returncode == 0, told.stderr
+    assert "cost: about 24 to 240 updates, " in told.stdout
+    assert "(6 trials as near configurations, which differ in steps)" in told.stdout
+    assert "the budget may not last: 240 of 100 updates by near" in told.stdout
+    said = json.loads(sweeper(tmp_path, "plan", "--json").stdout)
+    assert (said["over_budget"], said["may_be_over_budget"]) == (None, "240 of 100 updates")
+    probed = sweeper(tmp_path, "plan", "--probe", *inline)
+    assert "probing 1 of 2 configurations of unknown cost: low · seed 0" in probed.stderr
+    # The one is known, and so is how cost goes with steps: all 240 but the one that was made.
+    assert "cost: about 239 updates, " in probed.stdout
+    assert probed.returncode == 5, probed.stderr
+    assert "over the budget: 120 of 100 updates" in probed.stderr
+
+
+def test_only_what_is_asked_for_is_probed_and_a_failed_probe_is_told(tmp_path):
+    (tmp_path / "toy.yaml").write_text(SWEEP % ("raises", 24))
+    inline = ("--dispatch", "inline", "--where", "level == 'high'")
+    probed = sweeper(tmp_path, "plan", "--probe", *inline)
+    assert "probing 1 of 1 configuration of unknown cost: high · seed 0" in probed.stderr
+    assert "high · seed 0: failed: ValueError: the third layer" in probed.stderr
+    assert probed.returncode == 1
+    assert "3 trials, 2 missing, 1 failed; 2 to run" in probed.stdout
+    retried = sweeper(tmp_path, "plan", "--retry", "failed", "--where", "level == 'high'")
+    assert "3 trials, 2 missing, 1 failed; 3 to run" in retried.stdout

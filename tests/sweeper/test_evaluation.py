@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import live, run, worker
+from sweeper import live, worker
 from sweeper.dispatch.inline import dispatch as inline
 from sweeper.errors import SpecError, TrainerError
 from sweeper.plan import named, plan

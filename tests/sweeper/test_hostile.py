@@ -426,6 +426,12 @@ def plain_quotes(text):
     return text.replace("’", "'")
 
 
+# What TeX obeys, or prints as another sign, or takes for an argument of a line's end; and where
+# we write it ourselves.
+BARE = re.compile(r"""(?<!\\)[#^_%~]|[<>|"`\[\]*]""")
+OURS = re.compile(r"\{[\[\]*]\}|\$[_^](\d|\\circ)\$|\\parbox\[t\]|@\{\}|``|`|\\[`^~\"]|\\\|")
+
+
 def latex_grid(block):
     """The texts of a tabular's cells, a wide one in each of its columns."""
     rows = []
@@ -433,6 +439,7 @@ def latex_grid(block):
         if line.endswith(r" \\"):
             rows.append([])
             for cell in re.split(r"(?<!\\)&", line.removesuffix(r" \\")):
+                assert not BARE.search(OURS.sub("", cell)), cell
                 wide = re.match(r" ?\\multicolumn\{(\d)\}", cell)
                 text = squeezed(plain_quotes(read_tex(cell.strip())))
                 rows[-1] += [text] * (int(wide[1]) if wide else 1)

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from sweeper.design import expand
+from sweeper.errors import SpecError
 from sweeper.record import Record
 from sweeper.render import RENDERERS, terminal
-from sweeper.spec import read
+from sweeper.spec import parse, read
 from sweeper.tables import tabulate
 from sweeper.trial import TrainerRef
 
@@ -315,3 +316,30 @@ def test_they_compile_and_look_like_tables(tmp_path):
                 numbers = [re.escape(text) for text in row[1:] if text != "–"]
                 pattern = re.escape(row[0].rstrip("*")) + r"\S*\s.*" + r"\b.*".join(numbers)
                 assert re.search(pattern, printed), row
+
+
+def test_a_sweep_file_names_the_rows_axis_and_the_metrics_of_one_table():
+    text = """
+name: named
+profiles: {quick: {}}
+trainer: trainers.text_vae:train
+axes: {model: [A, B], seed: [0, 1]}
+metrics: {nll: {from: test/nll_iw, label: NLL}, kl: {from: test/kl}}
+tables:
+  named: {rows: model, values: [nll, kl], over: seed, labels: {model: "", nll: Estimated NLL}}
+  plain: {rows: model, values: [nll, kl], over: seed}
+"""
+    sweep = parse(text, SWEEPS / "named.yaml")
+    tables = {
+        name: tabulate(spec, sweep, expand(sweep, None), {}) for name, spec in sweep.tables.items()
+    }
+    named, plain = tables["named"], tables["plain"]
+    assert (named.row_heading, plain.row_heading) == ("", "model")
+    assert [c.path for c in named.columns] == [("Estimated NLL",), ("kl",)]
+    assert [c.path for c in plain.columns] == [("NLL",), ("kl",)]
+    assert named.footer[0].startswith("Estimated NLL, kl: ")
+    # A program finds the axis under its name, whatever is printed.
+    assert RENDERERS["csv"](named).startswith("model,")
+    for blank in ("A", "nll"):
+        with pytest.raises(SpecError, match=f"labels.{blank} must be text"):
+            parse(text.replace('model: "", nll', f'{blank}: "", kl'), SWEEPS / "named.yaml")

@@ -154,6 +154,42 @@ def test_a_stop_ends_running_trials_at_a_measurement(ray_tune, here):
     assert list(here.store.glob(".stop*")) == []
 
 
+def test_a_stop_without_hurry_waits_for_the_measurement(ray_tune, here, monkeypatch):
+    """As at a budget's end: what runs is paid for until then, so that it is also kept."""
+    monkeypatch.setattr(ray_tune, "GRACE_SECONDS", 0.1)
+    trial = toy("paced", steps=9, pause=1.5)
+    stop, hurry = threading.Event(), threading.Event()
+    folder = Folder(here.store)
+
+    def stop_after_one():
+        while not folder.history(trial.id):
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=stop_after_one, daemon=True).start()
+    ray_tune.dispatch(
+        [trial], here, pytest.fail, resources=Resources(), slots=1, stop=stop, hurry=hurry
+    )
+    assert [e["kind"] for e in folder.entries(trial.id)] == ["start", "measure", "measure", "end"]
+
+
+def test_what_fails_anew_is_told_though_the_older_result_stays(ray_tune, here, tmp_path):
+    trial = toy("raises")
+    attempt = Folder(here.store).start(trial, "other code")
+    older = Record(
+        trial_id=trial.id,
+        evaluation_id=trial.evaluation_id,
+        state="done",
+        provenance={"code_digest": "other code"},
+    )
+    attempt.finish(older)
+    records = []
+    anew = replace(here, retry=frozenset({"stale"}))
+    ray_tune.dispatch([trial], anew, records.append, resources=Resources())
+    assert [(r.state, r.attempt) for r in records] == [("failed", 2)]
+    assert Folder(here.store).result(trial).state == "done"
+
+
 def test_a_fault_of_the_caller_is_the_callers(ray_tune, here):
     def on_record(record):
         raise LookupError("no such table")

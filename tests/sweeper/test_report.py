@@ -128,7 +128,8 @@ def place(tmp_path):
 
 def report(sweep, place):
     plan = run.look(sweep, place)
-    return run.report(sweep, plan, place, again="sweeper run toy.yaml", retry="run again {}".format)
+    said = {"again": "sweeper run toy.yaml", "retry": "run again {}".format, "repair": "mend it"}
+    return run.report(sweep, plan, place, **said)
 
 
 def made(place, how=lambda trial: "done", profile="quick", **more):
@@ -236,7 +237,8 @@ def test_nothing_recorded_yet(place, read):
     assert "filled by sweeper run toy.yaml" in state
     assert "no curve yet" in page.called("curves").text
     assert "Nothing was spent yet." in page.called("cost").text
-    assert {td.text for td in page.called("table-losses").all("td", of="missing")} == {"missing"}
+    rows = page.called("table-losses").all("table")[0].rows()
+    assert {cell.all("button")[0].text for row in rows for cell in row[1:]} == {"missing"}
 
 
 def test_what_failed_is_said_with_its_reason(place, read):
@@ -294,14 +296,10 @@ def test_what_people_wrote_comes_back_as_text(free, place, read):
     heads = [e.text.rstrip("†‡§¶‖#") for e in page.called("table-losses").all("th")]
     assert heads.count(said) >= 3  # a row, and the metric over two columns
     assert said in [e.text for e in page.called("curves").one("fieldset").all("span")]
-    assert page.called("figure-course").one("figcaption").text == plain(f"course: {free}")
+    caption = page.called("figure-course").all("figcaption")[0]
+    assert caption.text == plain(f"course: {free}")
     shown = page.called("samples").all("pre")[0].text
-    assert (
-        shown
-        == "\n"
-        + free.replace("\x1b", "␛").replace("\x00", "␀").replace("\u202e", "[U+202E]")
-        + "\nnext"
-    )
+    assert shown == f"\n{free}␛[31m nul␀ right [U+202E]to left\nnext"
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", whole)
 
 
@@ -563,16 +561,26 @@ def test_a_table_as_html(tmp_path, monkeypatch, read):
     assert read(done.output).one("figure").attributes["id"] == "table-losses"
 
 
-def test_a_damaged_record_is_an_error_and_no_page(place, tmp_path, monkeypatch):
+def test_a_damaged_record_is_said_and_is_no_number(place, tmp_path, monkeypatch, read):
     monkeypatch.chdir(tmp_path)
     Path("toy.yaml").write_text(text_of())
     sweep = parse(text_of(), "toy.yaml")
     fill(sweep, place)
-    path = next(place.store.glob("trials/*/result-*.json"))
+    first = run.expand(sweep, None)[0]
+    (path,) = place.folder.path(first.id).glob("result-*.json")
     path.write_text(path.read_text().replace('"seconds":90.0', '"seconds":91.0'))
     done = CliRunner().invoke(main, ["report", "toy.yaml", "--store", str(place.store)])
     assert done.exit_code == 6
-    assert not list(place.store.glob("tables/*/report.html"))
+    page = read((place.tables(sweep) / "report.html").read_text(encoding="utf-8"))
+    check_policy(page)
+    state = page.called("state").text
+    assert "11 of 12 trials done." in state
+    assert "1 corrupt" in state
+    assert "goes by sweeper gc --corrupt --delete" in state
+    assert path.name in state
+    assert str(place.store / "trials") not in state
+    card = page.called(page.called("table-losses").all("button")[0].attributes["popovertarget"])
+    assert [row[1].text for row in card.one("table").rows()] == ["corrupt", "11.125", "11.25"]
 
 
 def test_planning_does_not_load_it():

@@ -118,14 +118,14 @@ def test_without_a_value_the_state_is_printed(one_row, state):
     assert not table.filled
 
 
-@pytest.mark.parametrize("state", ["failed", "diverged", "exceeded"])
+@pytest.mark.parametrize("state", ["failed", "diverged", "exceeded", "corrupt"])
 def test_a_lost_trial_is_left_out_counted_and_named(one_row, state):
     cell, table = one_row(81.0, state, 83.0)
     assert cell.text == "82.0 ± 1.4 (n=2)"
     assert table.marks == {f"left out: 1 {state} of 3 trials": "†"}
     assert table.mark_of(cell) == "†"
     assert f"trials: 2 of 3 done, 1 {state}" in table.footer
-    assert f"{state}: A, 1 ({cell.trials[1]})" in table.footer
+    assert f"{state}: A · seed 1 ({cell.trials[1]})" in table.footer
     assert not table.filled
 
 

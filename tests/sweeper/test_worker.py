@@ -458,6 +458,37 @@ def test_scoring_what_is_trained_is_under_no_budget(here):
     assert (record.state, record.result["score"]) == ("done", 6)
 
 
+def test_what_is_trained_and_trains_again_is_under_its_budget_again(here):
+    """Its checkpoint is gone; what the first training took is no part of the second."""
+    few, many = (
+        Trial(
+            trainer=TrainerRef(function="toy_trainers:keeps"),
+            config={},
+            evaluation={"evaluate": {"samples": samples}},
+            seed=1,
+        )
+        for samples in (1, 5)
+    )
+    execute(few, here)
+    (Folder(here.store).path(few.id) / "checkpoints" / "trained").unlink()
+    record = execute(many, Surroundings(store=here.store, limits=Limits(updates=1)))
+    assert (record.state, record.error) == ("exceeded", "over its budget: 2 of 1 updates")
+    record = execute(many, Surroundings(store=here.store, limits=Limits(updates=3)))
+    assert (record.state, record.result["score"]) == ("done", 6)
+
+
+def test_what_is_over_its_budget_already_is_not_begun(here):
+    trial = toy("countdown", steps=5)
+    tight = Surroundings(store=here.store, limits=Limits(updates=2))
+    first = execute(trial, tight)
+    assert first.state == "exceeded"
+    assert execute(trial, tight) == first
+    assert Folder(here.store).entries(trial.id)[-1]["attempt"] == 1
+    slow = Surroundings(store=here.store, limits=Limits(wall=1e-9))
+    assert execute(trial, slow) == first  # over another limit, too
+    assert execute(trial, Surroundings(store=here.store, limits=Limits(updates=9))).attempt == 2
+
+
 def test_a_probe_stops_at_what_tells_the_cost_and_the_next_attempt_continues(here):
     probe = Surroundings(store=here.store, probe=True)
     # One that never says its share may have been at its end: it is asked for one thing more.
