@@ -30,7 +30,7 @@ FORMS = (*NUMBERS, "zip", "levels")  # one of them says the levels of an axis
 LONG = ("set", "note", "override", "trainer")
 
 MAX_LABEL = 200
-MAX_LEVELS = 100_000
+MAX_LEVELS = 20_000
 DIGITS = 12  # of what is computed; more would be the noise of floating point
 
 

@@ -22,7 +22,7 @@ from sweeper.spec.section import label_of
 from sweeper.spec.settings import settings
 from sweeper.spec.sweep import Axis, Level, Point, Setting
 
-MAX_POINTS = 100_000
+MAX_POINTS = 20_000
 
 
 def included(

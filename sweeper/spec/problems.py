@@ -9,7 +9,7 @@ from typing import NoReturn
 from sweeper.errors import Mark, Problem, SpecError
 
 MAX_PROBLEMS = 100
-MAX_LEVELS = 120_000  # of all axes under all profiles, and points that are included
+MAX_LEVELS = 50_000  # of all axes under all profiles, and points that are included
 MAX_MESSAGE = 1000  # characters
 
 # Characters that a terminal or a page obeys instead of showing, and overrides of direction.

@@ -72,7 +72,7 @@ MADE = {
 }  # fmt: skip
 
 RUN = """
-import contextlib, io, json, resource, sys, time
+import contextlib, io, json, sys, time
 from sweeper.cli import main
 found = {}
 for path in json.load(sys.stdin):
@@ -85,7 +85,9 @@ for path in json.load(sys.stdin):
             code = ended.code
         except BaseException as error:
             code = repr(error)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss: a process inherits that of the one that started it.
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
     found[path] = [code, said.getvalue(), time.process_time() - start, peak]
 print(json.dumps(found))
 """

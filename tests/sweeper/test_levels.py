@@ -95,11 +95,11 @@ BAD = {
     "x: {range: [0, a]}": "s.yaml:4:19: axes.x.range must be [from, to] or [from, to, step], "
     "not a list",
     "x: {range: [0, 999_999_999]}": "s.yaml:4:19: axes.x.range: 1,000,000,000 levels are more "
-    "than 100,000",
+    "than 20,000",
     "x: {linspace: [0, 1, 1]}": "s.yaml:4:22: axes.x.linspace: two different ends, and how many "
     "values there are: 2 or more",
     "x: {linspace: [0, 1, 1_000_000]}": "s.yaml:4:22: axes.x.linspace: 1,000,000 levels are more "
-    "than 100,000",
+    "than 20,000",
     "x: {logspace: [0, 1, 3]}": "s.yaml:4:22: axes.x.logspace: both ends must be above 0",
     "x: {values: []}": "s.yaml:4:20: axis 'x' has no levels",
     "x: {values: 3}": "s.yaml:4:20: axes.x.values must be a list of values, not 3",
