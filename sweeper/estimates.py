@@ -306,7 +306,7 @@ class Known:
         self.totals: dict[str, dict[str, Any]] = {}
         self.by_configuration: dict[Configuration, Recorded] = {}
         self._seen: dict[int, Configuration] = {}
-        trainers = {written(trial.trainer.identity) for trial in trials}
+        trainers = {written(t.identity) for t in {trial.trainer for trial in trials}}
         for id in folder.ids() if trainers else ():
             try:
                 described = folder.described(id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sweeper.errors import SpecError, unknown
@@ -30,7 +31,7 @@ STATES = (
 RETRIABLE = ("failed", "diverged", "exceeded", "stale")  # when asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # No slots: what is left is found once.
 class Plan:
     """The design in order, the records found, and each trial's state, by the trials' keys.
     `trained` is the ids of those that have a result under some evaluation. `retry` names
@@ -63,7 +64,7 @@ class Plan:
         corrupt = (key for key in keys if self.states[key] == "corrupt")
         return tuple(str(self.records[key].error) for key in corrupt)
 
-    @property
+    @cached_property
     def todo(self) -> tuple[Trial, ...]:
         """Each trial that a run would train or score, once, all cells' first seeds before
         the second seeds, so that a table fills evenly. Further evaluations of a trial come

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 Config = Mapping[str, Any]
@@ -43,7 +44,7 @@ class TrainerRef:
 
     @property
     def spelled(self) -> str:
-        return spelled(self.identity)
+        return spelled_identity(self)
 
 
 class Key(NamedTuple):
@@ -120,6 +121,11 @@ def digest(value: Any) -> str:
 
 def hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_CHARACTERS]
+
+
+@cache
+def spelled_identity(trainer: TrainerRef) -> str:
+    return spelled(trainer.identity)
 
 
 def spelled(value: Any) -> str:

@@ -30,10 +30,10 @@ def mixtures(sweep: Sweep, trials: Iterable[Trial]) -> list[Problem]:
 
 def unshown(sweep: Sweep, trials: Iterable[Trial]) -> list[Trial]:
     """Of the included trials, those that no table, figure or claim is about."""
+    if not sweep.include:
+        return []
     known = {axis.name for axis in sweep.axes if axis.when is None}
     partial = [trial for trial in trials if not known <= trial.labels.keys()]
-    if not sweep.include or not partial:
-        return []
     specs = [*sweep.tables.values(), *sweep.figures.values(), *sweep.claims.values()]
     shown = {
         trial.key
