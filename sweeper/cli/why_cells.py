@@ -186,21 +186,22 @@ class Tracing:
 
     def behind(self, trial: Trial, metric: Metric, column: Column) -> Behind:
         at = ", ".join(label_of(trial, axis) for axis in self.spec.over)
-        if self.spec.at is None:
+        if self.spec.at is None or metric.source != column.metric.source:  # or of a reference
             value = self.readings.read(trial, metric).value
         else:
-            value = self.sample(trial, column).get(at)
+            value = self.scores(trial, column).get(at)
         state = self.plan.states[trial.key]
         because = "" if state == "done" else self.asked.because(trial, state)
         record = self.plan.records.get(trial.key)
         return Behind(trial=trial, at=at, value=value, state=state, because=because, record=record)
 
-    def sample(self, trial: Trial, column: Column) -> Mapping[str, float]:
-        """What the table read of the trial's row, where it is not the end of training."""
+    def scores(self, trial: Trial, column: Column) -> Mapping[str, float]:
+        """What the table read of each run of the trial's row, where it is not the end of
+        training."""
         label = label_of(trial, self.spec.rows)
         for row, cells in self.table.lines():
             if row.key == label and row.reference is None:
-                return cells[self.table.columns.index(column)].samples
+                return cells[self.table.columns.index(column)].scores
         return {}
 
     def is_at(self, trial: Trial, row: str | None, column: Column) -> bool:

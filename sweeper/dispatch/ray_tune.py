@@ -323,7 +323,7 @@ def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -
     """Ray, started here and ended afterwards unless it runs already; yields a folder for
     what Tune writes and nobody reads."""
     local = cluster.get("address", "local") == "local"
-    # Short and private: a socket's path may have 107 characters, and /tmp/ray is everybody's.
+    # Short and private: a socket's path may have 107 characters, and Ray's own is everybody's.
     # On a cluster Tune insists on a folder that all nodes see.
     scratch = private_scratch() if local else store / ".tune"
     ours = not ray.is_initialized()

@@ -2,7 +2,8 @@
 
 Numbers are whole (not rounded), in the unit beside them, and stay numbers, negative ones
 too. Text that a spreadsheet would take for a formula is led by an apostrophe (OWASP, "CSV
-Injection").
+Injection"). `p` and `resolved` are of a difference; the tests of a value against a row and of
+its checkpoints have columns of their own, each with its mark and its p (corrected, as all are).
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ _FIELDS = (
     "best",
     "p",
     "resolved",
+    "star_against_row",
+    "p_against_row",
+    "circle_of_checkpoints",
+    "p_of_checkpoints",
+    "untested",
     "trials",
     "notes",
 )
@@ -81,6 +87,11 @@ def _line(row: Row, column: Column, cell: Cell) -> list[str | float | int]:
         shown(cell.best),
         shown(cell.p),
         shown(cell.resolved),
+        safe(cell.star),
+        shown(cell.p_star),
+        safe(cell.circle),
+        shown(cell.p_circle),
+        safe("; ".join(cell.untested)),
         " ".join(cell.trials),
         safe("; ".join(cell.notes)),
     ]

@@ -146,8 +146,9 @@ def _tip(cell: Cell) -> str:
         return ""
     parts = [f"n={cell.n} of {cell.points}"] if cell.points else []
     parts += [f"{n} {state}" for state, n in cell.states.items() if state != "value"]
-    samples = [f"{at or 'value'}: {value:.6g}" for at, value in cell.samples.items()]
-    parts += [_some(samples)] if samples else []
+    each = cell.scores or cell.samples
+    values = [f"{at or 'value'}: {value:.6g}" for at, value in each.items()]
+    parts += [_some(values)] if values else []
     parts += cell.untested
     return "; ".join([*parts, f"trials {_some(tuple(dict.fromkeys(cell.trials)))}"])
 

@@ -73,10 +73,12 @@ def _quotes(table: Table) -> Iterator[_Quote]:
             yield _quote(table.name, labels, cell, cell.text.rstrip(_VERDICTS))
             form, unit = column.metric.format, column.metric.unit
             if cell.sd is not None:
+                signed = column.kind == "delta"
                 short = f" (n={cell.n})" if cell.n < cell.points else ""
-                mean = numeral(cell.mean, form, signed=column.kind == "delta", unit=unit)
+                mean = numeral(cell.mean, form, signed=signed, unit=unit)
                 yield _quote(table.name, (*labels, "mean"), cell, mean + short)
-                yield _quote(table.name, (*labels, "sd"), cell, numeral(cell.sd, form))
+                sd = numeral(cell.sd, form, signed=signed).removeprefix("+")
+                yield _quote(table.name, (*labels, "sd"), cell, sd)
 
 
 def _path(table: Table, column: Column) -> tuple[str, ...]:

@@ -11,6 +11,12 @@ from sweeper.render.layout import aligned, left, plain, right, title
 from sweeper.tables import Cell, Table
 
 _NUMERIC = re.compile(r"[\d\s.,:+−±–÷×%()\[\]n=●○A-Za-z]*")  # markdown takes it as it is
+# What GitHub would make a link, a mention or an emoji of, up to where it is broken. It looks
+# for most of them in what an escape or an entity stands for, so only a character between helps.
+_LIVE = re.compile(
+    r"(?i:www)(?=\.)|:(?=//)|@(?=\w)|:(?=(?:100|1234|[+-]1|[\w+-]*[A-Za-z][\w+-]*):)"
+)
+_BREAK = "\u200b"  # has no width; free text has none of its own, which `plain` makes visible
 
 
 def render(table: Table) -> str:
@@ -42,12 +48,18 @@ def render(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Free text as markdown shows it, inside a table and as a line of a list."""
-    text = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", plain(text))
+    text = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", _quiet(plain(text)))
     text = re.sub(r"^(\s*\d+)([.)])(?=\s|$)|^(\s*)([-+])(?=[\s-]|$)", r"\1\3\\\2\4", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace(_BREAK, "&#8203;")
+
+
+def _quiet(text: str) -> str:
+    """`text` of which no address, mention or emoji is made."""
+    return _LIVE.sub(rf"\g<0>{_BREAK}", text)
 
 
 def _cell(table: Table, cell: Cell) -> str:
-    quiet = _NUMERIC.fullmatch(cell.text) and "](" not in cell.text
-    text = plain(cell.text) if quiet else escaped(cell.text)
+    usual = _NUMERIC.fullmatch(cell.text) and "](" not in cell.text
+    text = plain(cell.text) if usual and not _LIVE.search(cell.text) else escaped(cell.text)
     return (f"**{text}**" if cell.best else text) + escaped(table.mark_of(cell))

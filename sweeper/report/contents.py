@@ -20,7 +20,7 @@ from sweeper.record import COST, PROGRESS, Measurement, Record
 from sweeper.render.markup import lines
 from sweeper.spec.sweep import Curves, Metric, Sweep
 from sweeper.tables import Table
-from sweeper.tables.readings import ABSENT, Readings, fits, label_of
+from sweeper.tables.readings import ABSENT, Readings, averaged, fits, label_of
 from sweeper.track.folder import Folder
 from sweeper.trial import Key, Trial
 
@@ -77,7 +77,9 @@ class Outlay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """A point of the plot of a metric against updates: one combination of labels."""
+    """A point of the plot of a metric against updates: one combination of labels. `column` is
+    what is said of the plot that it stands in, `values` has one of each training that has the
+    metric, `points` is how many of them there should be."""
 
     column: str
     system: str
@@ -85,11 +87,16 @@ class Spot:
     labels: str
     cost: float
     values: tuple[float, ...]
+    points: int
     front: bool = False
 
     @property
     def mean(self) -> float:
         return sum(self.values) / len(self.values)
+
+    @property
+    def short(self) -> bool:
+        return len(self.values) < self.points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,35 +419,43 @@ def _spots(
 ) -> tuple[Metric | None, tuple[Spot, ...]]:
     """The first metric that is to be small (else the first that is to be great) against the
     updates that it took, for each combination of all axes but those averaged over. A front
-    is one of each first column: what differs there, such as a corpus, is not compared."""
+    is one of each combination of columns: what differs there, such as a corpus, is not
+    compared. A training that is scored in several ways is one value, their mean."""
     ranked = [m for m in sweep.metrics.values() if m.goal and m.source != COST]
     metric = next((m for m in ranked if m.goal == "min"), next(iter(ranked), None))
     if places is None or metric is None:
         return metric, ()
     readings = Readings(records=plan.records, states=plan.states)
-    column = places.columns[0] if places.columns else None
     apart = [axis.name for axis in sweep.axes if axis.name not in places.over]
-    groups: dict[tuple[str, ...], dict[Key, tuple[float, float]]] = {}
+    groups: dict[tuple[str, ...], dict[str, dict[Key, Trial]]] = {}
     for trial in plan.trials:
-        value = readings.read(trial, metric).value
-        record = plan.records.get(trial.key)
-        if value is None or record is None or record.cost is None:
-            continue
         labels = tuple(label_of(trial, axis) for axis in apart)
-        groups.setdefault(labels, {})[trial.key] = record.cost, value
+        groups.setdefault(labels, {}).setdefault(trial.id, {})[trial.key] = trial
     spots = []
-    for labels, found in groups.items():
+    for labels, there in groups.items():
+        found = []
+        for scored in there.values():
+            value = averaged([readings.read(trial, metric) for trial in scored.values()]).value
+            records = [plan.records.get(key) for key in scored]
+            costs = [r.cost for r in records if r is not None and r.cost is not None]
+            if value is not None and costs:
+                found.append((max(costs), value))
+        if not found:
+            continue
         at = dict(zip(apart, labels, strict=True))
         system = at[places.systems]
-        told = [spoken(axis, x) for axis, x in at.items() if axis != column and x != ABSENT]
+        told = [
+            spoken(axis, x) for axis, x in at.items() if axis not in places.columns and x != ABSENT
+        ]
         spots.append(
             Spot(
-                column=at[column] if column else "",
+                column=" · ".join(spoken(axis, at[axis]) for axis in places.columns),
                 system=system,
                 place=systems.index(system) if system in systems else len(systems),
                 labels=" · ".join(told),
-                cost=sum(cost for cost, _ in found.values()) / len(found),
-                values=tuple(value for _, value in found.values()),
+                cost=sum(cost for cost, _ in found) / len(found),
+                values=tuple(value for _, value in found),
+                points=len(there),
             )
         )
     sign = 1.0 if metric.goal == "min" else -1.0
@@ -448,10 +463,14 @@ def _spots(
 
 
 def on_front(spot: Spot, spots: Sequence[Spot], sign: float) -> bool:
-    """Whether none of its column is at most as dear and as good, and one of both better."""
+    """Whether none of its column is at most as dear and as good, and one of both better. What
+    is short of trainings, a mean of survivors, neither is there nor keeps others away."""
     here = (spot.cost, sign * spot.mean)
-    others = ((s.cost, sign * s.mean) for s in spots if s.column == spot.column)
-    return not any(o[0] <= here[0] and o[1] <= here[1] and o != here for o in others)
+    whole = (s for s in spots if s.column == spot.column and not s.short)
+    others = ((s.cost, sign * s.mean) for s in whole)
+    return not spot.short and not any(
+        o[0] <= here[0] and o[1] <= here[1] and o != here for o in others
+    )
 
 
 # ---- samples

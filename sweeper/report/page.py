@@ -340,13 +340,14 @@ def pareto(contents: Contents) -> Section | None:
         marks = [mark(spot, metric) for spot in here]
         front = sorted((m for m in marks if m.front), key=lambda m: m.x)
         listed = [tag("li", m.says) for m in front]
+        said = "the front:" if front else "no front: no point has all its runs"
         figures.append(
             tag(
                 "figure",
                 tag("figcaption", column) if column else None,
                 drawing.pareto(marks, "updates"),
-                tag("p", "the front:", class_="note"),
-                tag("ol", *listed, class_="front"),
+                tag("p", said, class_="note"),
+                tag("ol", *listed, class_="front") if front else None,
                 class_="panel",
             )
         )
@@ -357,6 +358,8 @@ def pareto(contents: Contents) -> Section | None:
         f"a point: the mean over {over}, and the range of {name}; {better} is better",
         "the front: points that no other of their plot beats in one without losing in the other",
     ]
+    if any(spot.short for spot in contents.spots):
+        notes.append("n=k of more: short of runs, drawn and not compared for the front")
     return Section(
         name="pareto",
         title=title,
@@ -372,7 +375,7 @@ def pareto(contents: Contents) -> Section | None:
 
 def mark(spot: Spot, metric: Metric) -> drawing.Mark:
     value = numeral(spot.mean, metric.format, unit=metric.unit)
-    n = f" (n={len(spot.values)})" if len(spot.values) > 1 else ""
+    n = f" (n={len(spot.values)} of {spot.points})"
     return drawing.Mark(
         label=spot.labels,
         place=spot.place,

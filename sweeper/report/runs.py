@@ -109,8 +109,8 @@ class Cards:
             named = titled(trial)
         value: list[Child] = []
         if cell is not None:
-            sample = cell.samples.get(at)
-            if sample is None and spec.at is None:  # a further scoring of a training
+            sample = cell.scores.get(at)  # its own, not the mean over how a training is scored
+            if sample is None and spec.at is None:
                 sample = self._readings.read(trial, column.metric).value
             metric = column.metric
             text = NONE if sample is None else numeral(sample, ".6g", unit=metric.unit)

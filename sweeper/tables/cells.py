@@ -33,7 +33,8 @@ class Cell:
     it, as displayed (scaled): labels on the axes under `over` -> value. `points` counts the
     trials that it should have, `n` those that gave a value, `states` all by state, and
     `evaluations` the one that each of `trials` is scored by.
-    A training that is scored in several ways is one of `points` and several of `trials`.
+    A training that is scored in several ways is one of `points` and several of `trials`; its
+    sample is their mean, and `scores` are what each gave, by its own labels.
     `notes` are the texts of its footnotes. `p` (corrected, as all are) and `resolved` belong
     to a difference; `star` and `p_star` to a test against a row, `circle` and `p_circle` to
     one of these checkpoints; `untested` says why there is none."""
@@ -45,6 +46,7 @@ class Cell:
     n: int = 0
     points: int = 0
     samples: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     trials: tuple[str, ...] = ()
     evaluations: tuple[str, ...] = ()
     states: Mapping[str, int] = field(default_factory=dict)

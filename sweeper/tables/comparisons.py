@@ -9,7 +9,7 @@ seeds can pass. A circle is of the trained models that there are: it resamples t
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -19,7 +19,7 @@ from sweeper.spec.sweep import Best, Significance, TableSpec
 from sweeper.tables import items
 from sweeper.tables.cells import Cell, Column, Row
 from sweeper.tables.items import Left
-from sweeper.tables.numerals import numeral
+from sweeper.tables.numerals import has_spread, numeral
 
 Place = tuple[int, int]  # row number, column number
 Cells = dict[Place, Cell]  # filled step by step
@@ -37,25 +37,35 @@ def resolve_deltas(
     asked = spec.delta.significance or Significance()
     there = [(i, j) for i, j in cells if columns[j].kind == "delta" and cells[i, j].n]
     tested = [place for place in there if cells[place].p is not None]
+    short = [place for place in there if cells[place].untested]
     ps = stats.corrected([cells[place].p for place in tested], asked.correct)
     for place, p in zip(tested, ps, strict=True):
         resolved = p <= asked.alpha
         text = f"{cells[place].text} {RESOLVED if resolved else NOT_RESOLVED}"
         cells[place] = replace(cells[place], text=text, p=p, resolved=resolved)
     for place in there:
-        if cells[place].p is None:
-            n = cells[place].n
-            why = f"not testable at n={n}" if n < 2 else f"all {n} are the same number"
-            cells[place] = replace(cells[place], untested=(why,))
+        cell = cells[place]
+        if place in short:
+            cells[place] = replace(cell, notes=(*cell.notes, *cell.untested))
+        elif cell.p is None:
+            why = f"not testable at n={cell.n}"
+            if cell.n > 1:
+                why = f"all {cell.n} are the same number"
+            cells[place] = replace(cell, untested=(why,))
     if spec.delta.row is not None:
         says = f"{spec.delta.label}: minus {_named(spec, spec.delta.row)}, paired by {_by(spec)}"
     else:
         says = f"{spec.delta.label} = {spec.delta.end} − {spec.delta.start}, paired by {_by(spec)}"
+    if any(cells[place].n > 1 for place in there) and not has_spread(spec.cell):
+        says += ", mean ± sd of the differences"
+    if not tested and short:
+        return [f"{says}{_NOT_TESTED}"]
     if not tested:
         same = any(cells[place].n > 1 for place in there)
         why = "where all differences are the same number" if same else "without two pairs"
         return [f"{says}; not testable {why}"]
-    bare = "; without a mark: not testable" if len(tested) < len(there) else ""
+    bare = "; without a mark: not testable" if len(tested) + len(short) < len(there) else ""
+    bare += _NOT_TESTED if short else ""
     test = _t_test(asked, len(tested), (cells[place].n for place in tested))
     return [f"{says}; {RESOLVED} resolved, {NOT_RESOLVED} not resolved ({test}){bare}"]
 
@@ -115,7 +125,8 @@ def _ties(asked: Best, pairs: Sequence[int]) -> str:
     if not pairs:
         return ""
     if asked.correct == "none":
-        test = f"a {100 * (1 - asked.alpha):g}% paired t interval ({_n(pairs)})"
+        said = f"{_corrected(asked.correct, len(pairs))}{_n(pairs)}"
+        test = f"a {100 * (1 - asked.alpha):g}% paired t interval ({said})"
     else:
         test = f"a paired t test (Holm over all pairs, α = {asked.alpha:g}, {_n(pairs)})"
     return f", and what {test} does not tell from it"
@@ -125,7 +136,8 @@ def star(
     spec: TableSpec, rows: Sequence[Row], columns: Sequence[Column], cells: Cells
 ) -> list[str]:
     """Star the cells that differ from those of a reference row in the same column. A cell
-    that no outcome could star, with so few pairs and so many tests, says so."""
+    that no outcome could star, with so few pairs and so many tests, says so. Each is tested
+    by its own number of pairs: exactly up to MOST_SIGNS, by a t test beyond."""
     asked = spec.significance
     if asked is None:
         return []
@@ -136,10 +148,16 @@ def star(
         for place, reference in places.items()
         if (found := _differences(cells[reference], cells[place]))
     }
+    short = _short_places(spec, asked.against, {place: places[place] for place in pairs}, cells)
+    for place, why in short.items():
+        del pairs[place]
+        cells[place] = replace(cells[place], untested=(*cells[place].untested, why))
     says = f"{asked.mark} {_differs(spec, name, asked.against, columns)}"
+    bare = _NOT_TESTED if short else ""
+    if short and not pairs:
+        return [f"{says}{bare}"]
     most = max(map(len, pairs.values()), default=0)
-    exact = most <= stats.MOST_SIGNS
-    least = [_least(len(differences), exact) for differences in pairs.values()]
+    least = [_least(len(differences)) for differences in pairs.values()]
     testable = {
         place: p <= asked.alpha
         for place, p in zip(pairs, stats.corrected(least, asked.correct), strict=True)
@@ -156,30 +174,41 @@ def star(
         smallest = numeral(min(1.0, stats.least_sign_flip(most)), "g") if most else "none"
         few = _n(map(len, pairs.values())) if most else "n=0"
         least_p = f"smallest p of the sign-flip test: {smallest}"
-        return [f"{says}: not testable at {few} ({least_p}; {enough})"]
+        return [f"{says}: not testable at {few} ({least_p}; {enough}){bare}"]
     ps = []
     for place, differences in pairs.items():
         size = stats.size_of(cells[places[place]].samples, cells[place].samples)
-        p = (stats.sign_flip if exact else stats.paired_t)(differences, size=size)
+        p = (stats.sign_flip if _exact(len(differences)) else stats.paired_t)(
+            differences, size=size
+        )
         ps.append(1.0 if p is None else p)
     for place, p in zip(pairs, stats.corrected(ps, asked.correct), strict=True):
         if testable[place]:
             mark = asked.mark if p <= asked.alpha else ""
             cells[place] = replace(cells[place], star=mark, p_star=p)
-    kind = "exact paired sign-flip test" if exact else "paired t test"
+    kind = _star_test(map(len, pairs.values()))
     said = _corrected(asked.correct, len(pairs))
     found = f"{says} ({kind}, {said}α = {asked.alpha:g}, {_n(map(len, pairs.values()))})"
     if all(testable.values()):
-        return [found]
+        return [f"{found}{bare}"]
     few = _n(len(pairs[place]) for place, possible in testable.items() if not possible)
-    return [f"{found}; not testable at {few}, {enough}"]
+    return [f"{found}; not testable at {few}, {enough}{bare}"]
 
 
-def _least(pairs: int, exact: bool) -> float:
-    """The smallest p that the test can give."""
-    if exact:
-        return min(1.0, stats.least_sign_flip(pairs))
-    return 0.0 if pairs > 1 else 1.0
+def _exact(pairs: int) -> bool:
+    return pairs <= stats.MOST_SIGNS
+
+
+def _least(pairs: int) -> float:
+    """The smallest p that the test of so many pairs can give."""
+    return min(1.0, stats.least_sign_flip(pairs)) if _exact(pairs) else 0.0
+
+
+def _star_test(pairs: Iterable[int]) -> str:
+    kinds = {_exact(n) for n in pairs}
+    if kinds == {True, False}:
+        return f"exact paired sign-flip test up to n={stats.MOST_SIGNS}, paired t test beyond"
+    return "exact paired sign-flip test" if True in kinds else "paired t test"
 
 
 def encircle(
@@ -196,10 +225,16 @@ def encircle(
         return []
     places = _against(asked.against, asked.value, rows, columns, cells)
     read = cache(left)
-    found = {
-        place: items.paired(read(reference), read(place), asked.over)
+    valued = {
+        place: reference
         for place, reference in places.items()
         if cells[place].samples and cells[reference].samples
+    }
+    short = _short_places(spec, asked.against, valued, cells)
+    found = {
+        place: items.paired(read(reference), read(place), asked.over)
+        for place, reference in valued.items()
+        if place not in short
     }
     there = {place: some for place, some in found.items() if not isinstance(some, str)}
     ps = items.resampled(there, asked.samples)
@@ -209,12 +244,18 @@ def encircle(
         mark = asked.mark if p <= asked.alpha else ""
         cells[place] = replace(cells[place], circle=mark, p_circle=p)
     left_out: Counter[str] = Counter()
-    for place, some in found.items():
-        if place not in tested:
+    for place in valued:
+        if place in tested:
+            continue
+        if place in short:
+            why = short[place]
+        else:
+            some = found[place]
             said = some if isinstance(some, str) else "all differences are the same number"
             why = f"not testable: {said}"
+        if why not in cells[place].untested:
             cells[place] = replace(cells[place], untested=(*cells[place].untested, why))
-            left_out[why] += 1
+        left_out[why] += 1
     says = f"{asked.mark} these checkpoints: {_differs(spec, asked.value, asked.against, columns)}"
     bare = "".join(f"; {why} ({count} of {len(places)})" for why, count in left_out.items())
     if not tested:
@@ -261,6 +302,25 @@ def _untested(cells: Iterable[Cell]) -> list[str]:
 
 # ---- what is compared, and how it is said
 
+_NOT_TESTED = "; cells short of trials are not tested"
+
+
+def short_of(cell: Cell, whose: str = "") -> str | None:
+    """Why a cell is not tested: what is there may be what survived, or came first."""
+    if cell.n >= cell.points:
+        return None
+    return f"not tested: {cell.n} of {cell.points} trials" + (f" of {whose}" if whose else "")
+
+
+def _short_places(
+    spec: TableSpec, row: str, places: Mapping[Place, Place], cells: Cells
+) -> dict[Place, str]:
+    found = {
+        place: short_of(cells[place]) or short_of(cells[reference], _named(spec, row))
+        for place, reference in places.items()
+    }
+    return {place: why for place, why in found.items() if why}
+
 
 def _against(
     row: str, value: str, rows: Sequence[Row], columns: Sequence[Column], cells: Cells
@@ -297,13 +357,16 @@ def _named(spec: TableSpec, row: str) -> str:
 
 def _t_test(asked: Significance, tests: int, pairs: Iterable[int]) -> str:
     if asked.correct == "none":
-        return f"{100 * (1 - asked.alpha):g}% paired t interval leaves out 0, {_n(pairs)}"
+        said = f"{_corrected(asked.correct, tests)}{_n(pairs)}"
+        return f"{100 * (1 - asked.alpha):g}% paired t interval leaves out 0, {said}"
     return f"paired t test, {_corrected(asked.correct, tests)}α = {asked.alpha:g}, {_n(pairs)}"
 
 
 def _corrected(correct: str, tests: int) -> str:
     plural = "" if tests == 1 else "s"
-    return f"Holm over {tests} comparison{plural}, " if correct == "holm" else ""
+    if correct == "holm":
+        return f"Holm over {tests} comparison{plural}, "
+    return f"uncorrected over {tests} comparisons, " if tests > 1 else ""
 
 
 def _n(pairs: Iterable[int]) -> str:

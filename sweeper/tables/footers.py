@@ -37,7 +37,7 @@ def footer(
         chain(
             _cells(spec, columns, cells),
             verdicts,
-            _equal_cost(spec, columns, limits),
+            _read_at(spec, columns, limits),
             _relative(spec),
             _beside(spec, sweep, columns),
             _progress(shown, readings),
@@ -73,7 +73,7 @@ def _cells(
             yield f"{metric.label or metric.name}: {metric.note}"
 
 
-def _equal_cost(
+def _read_at(
     spec: TableSpec, columns: Sequence[Column], limits: Sequence[float | None]
 ) -> Iterator[str]:
     if spec.at is None:
@@ -84,10 +84,11 @@ def _equal_cost(
         if column.kind == "value"
     }
     if len(set(costs.values())) == 1:
-        said = next(iter(costs.values()))
+        said = f"{next(iter(costs.values()))} updates"
     else:
-        said = ", ".join(f"{cost} ({place})" for place, cost in costs.items())
-    yield f"every trial read at equal cost, in updates: {said}"
+        several = ", ".join(f"{cost} ({place})" for place, cost in costs.items())
+        said = f"so many updates: {several}"
+    yield f"every trial read at its last measurement at or before {said}"
 
 
 def _relative(spec: TableSpec) -> Iterator[str]:

@@ -19,7 +19,8 @@ _RATIO = re.compile(r"([^{}]*)\{ratio(?::([^{}]*))?\}([^{}]*)")
 
 
 def numeral(value: float, form: str, *, signed: bool = False, unit: str = "") -> str:
-    """numeral(-0.04, ".1f") is "0.0"; numeral(0.25, ".1f", signed=True) is "+0.2"."""
+    """numeral(-0.04, ".1f") is "0.0"; numeral(0.25, ".1f", signed=True) is "+0.2".
+    What is signed is a difference: that of two percentages is of percentage points, "pp"."""
     assert FORMAT.fullmatch(form), form
     text = format(round(value), "d") if form == "d" else format(value, form)
     digits = text.lstrip("-")
@@ -29,6 +30,8 @@ def numeral(value: float, form: str, *, signed: bool = False, unit: str = "") ->
         sign = "+"
     else:
         sign = ""
+    if signed and form.endswith("%"):
+        digits = digits.removesuffix("%") + " pp"
     return sign + digits.replace("e-", f"e{MINUS}") + unit
 
 
@@ -40,15 +43,23 @@ def summary(
     One value has no spread: then only the mean is shown. The unit follows the mean."""
     if len(values) == 1:
         template = "{mean}"
+
+    def spread(width: float) -> str:  # In percentage points, as what it is the spread of.
+        return numeral(width, form, signed=signed).removeprefix("+")
+
     fields = {
         "mean": lambda: numeral(stats.mean(values), form, signed=signed, unit=unit),
-        "sd": lambda: numeral(stats.sd(values), form),
-        "ci95": lambda: numeral(stats.t_half_width(values), form),
+        "sd": lambda: spread(stats.sd(values)),
+        "ci95": lambda: spread(stats.t_half_width(values)),
         "n": lambda: str(len(values)),
         "min": lambda: numeral(min(values), form, signed=signed),
         "max": lambda: numeral(max(values), form, signed=signed),
     }
     return _FIELD.sub(lambda match: fields[match[1]](), template)
+
+
+def has_spread(template: str) -> bool:
+    return "{sd}" in template or "{ci95}" in template
 
 
 def ratio(value: float, template: str) -> str:

@@ -25,12 +25,13 @@ from sweeper.tables.comparisons import (
     mark_best,
     resolve_deltas,
     say_untested,
+    short_of,
     star,
 )
 from sweeper.tables.footers import LOST, footer
 from sweeper.tables.headings import columns_of, display_name, published, rows_of
 from sweeper.tables.items import Left, left_by
-from sweeper.tables.numerals import NONE, numeral, ratio, summary
+from sweeper.tables.numerals import NONE, has_spread, numeral, ratio, summary
 from sweeper.tables.readings import (
     EMPTY_STATES,
     Artifacts,
@@ -232,17 +233,19 @@ def _value_cell(
     """`note` is the row's: it explains what stands in for the metric (`or:`)."""
     there = trainings(points)  # labels that share a training count it once
     trials = [trial for some in there.values() for trial in some]
-    read = {
-        key: averaged([readings.read(trial, metric, limit) for trial in some])
-        for key, some in there.items()
-    }
+    alone = {trial.key: readings.read(trial, metric, limit) for trial in points.values()}
+    read = {key: averaged([alone[trial.key] for trial in some]) for key, some in there.items()}
+    scores = {key: alone[trial.key].value for key, trial in points.items()}
     samples = {key: reading.value for key, reading in read.items() if reading.value is not None}
     states = Counter(reading.state for reading in read.values())
+    # What is done lacks the metric: the others would lack it too.
+    lacks = not samples and states["not applicable"]
     cell = Cell(
-        state=_state(states),
+        state="not applicable" if lacks else _state(states),
         n=len(samples),
         points=len(there),
         samples=samples,
+        scores={key: value for key, value in scores.items() if value is not None},
         trials=tuple(trial.id for trial in trials),
         evaluations=tuple(trial.evaluation_id for trial in trials),
         states=dict(states),
@@ -273,12 +276,25 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if any(reading.filled for reading in read.values()):
-        notes.append(note or f"{metric.fallback} in place of {metric.source}")
+        stands_in = f"{metric.fallback} in place of {metric.source}"
+        notes.append(f"{note} ({stands_in})" if note else stands_in)
+    ended = sorted(reading.ended for reading in read.values() if reading.ended is not None)
+    if ended:
+        span = " to ".join(dict.fromkeys(numeral(cost, ",.0f") for cost in (ended[0], ended[-1])))
+        some = f"{len(ended)} of {len(read)} trials " if len(ended) < len(read) else ""
+        notes.append(f"{some}ended before, at {span} updates")
     if states.get("stale"):
         notes.append(STALE)
     lost = [f"{states[state]} {state}" for state in LOST if states.get(state)]
     if lost and any(reading.value is not None for reading in read.values()):
         notes.append(f"left out: {', '.join(lost)} of {len(read)} trials")
+    elif states.get("not applicable") and not (states.get("value") or states.get("stale")):
+        others = [
+            f"{states[state]} of {len(read)} {state}"
+            for state in EMPTY_STATES
+            if state != "not applicable" and states.get(state)
+        ]
+        notes += [", ".join(others)] if others else []
     return tuple(notes)
 
 
@@ -298,7 +314,11 @@ def _reference_cell(
         pending = any(readings.state(trial) in coming for trial in distinct)
         return Cell(state="missing" if pending else "not applicable", text=NONE)
     text = summary(values, "{mean}", metric.format, unit=metric.unit)
-    return Cell(state="value", text=text, mean=stats.mean(values), n=len(values))
+    # As displayed: the same floor may be computed with other last bits.
+    ends = [numeral(x, metric.format, unit=metric.unit) for x in (min(values), max(values))]
+    differs = f"the mean of trials that differ, {ends[0]} to {ends[1]}"
+    notes = (differs,) if ends[0] != ends[1] else ()
+    return Cell(state="value", text=text, mean=stats.mean(values), n=len(values), notes=notes)
 
 
 def _fill_deltas(
@@ -308,14 +328,16 @@ def _fill_deltas(
     seed. Differences always carry a spread."""
     if spec.delta is None:
         return
-    template = spec.cell if "{sd}" in spec.cell or "{ci95}" in spec.cell else "{mean} ± {sd}"
+    template = spec.cell if has_spread(spec.cell) else "{mean} ± {sd}"
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         if column.kind != "delta":
             continue
         if spec.delta.row is not None:
             k = _value_column(columns, column)
             start, end = cells[_row(rows, spec.delta.row), k], cells[i, k]
+            whose = (spec.labels.get(spec.delta.row, spec.delta.row), "")
         else:
+            whose = tuple(spec.labels.get(it, it) for it in (spec.delta.start, spec.delta.end))
             start, end = (
                 cells[i, _value_column(columns, column, {spec.delta.axis: label})]
                 for label in (spec.delta.start, spec.delta.end)
@@ -328,6 +350,10 @@ def _fill_deltas(
             state = "not applicable" if row.reference or same else _unpaired(start, end)
             cells[i, j] = Cell(state=state, text=NONE if same and row.reference is None else "")
             continue
+        short = short_of(end, whose[1]) or short_of(start, whose[0])
+        p = stats.paired_t(
+            list(differences.values()), size=stats.size_of(start.samples, end.samples)
+        )
         cell = Cell(
             state=_state(states),
             n=len(differences),
@@ -335,11 +361,15 @@ def _fill_deltas(
             samples=differences,
             trials=start.trials + end.trials,
             evaluations=start.evaluations + end.evaluations,
-            p=stats.paired_t(
-                list(differences.values()), size=stats.size_of(start.samples, end.samples)
-            ),
+            notes=_both_notes(start, end),
+            p=None if short else p,
+            untested=(short,) if short else (),
         )
         cells[i, j] = _summed_up(cell, template, column.metric, signed=True)
+
+
+def _both_notes(*sides: Cell) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note for side in sides for note in side.notes))
 
 
 def _unpaired(start: Cell, end: Cell) -> str:
@@ -355,16 +385,22 @@ def _fill_ratios(
             continue
         k = _value_column(columns, column)
         reference = _row(rows, spec.relative_to.row)
-        above, below = cells[i, k].mean, cells[reference, k].mean
+        sides = (cells[i, k], cells[reference, k])
+        above, below = sides[0].mean, sides[1].mean
         if row.reference or above is None or not below:
             cells[i, j] = Cell(state="not applicable")
         else:
+            n, points = min(it.n for it in sides), max(it.points for it in sides)
             text = ratio(above / below, spec.relative_to.form)
+            short = f" (n={n})" if any(it.n < it.points for it in sides) else ""
             trials = cells[i, k].trials + cells[reference, k].trials
             cells[i, j] = Cell(
-                state="value",
-                text=text,
+                state="stale" if any(side.state == "stale" for side in sides) else "value",
+                text=text + short,
                 mean=above / below,
+                n=n,
+                points=points,
+                notes=_both_notes(*sides),
                 trials=trials,
                 evaluations=cells[i, k].evaluations + cells[reference, k].evaluations,
             )
@@ -379,8 +415,8 @@ def _fill_published(
         if column.kind not in ("paper", "difference"):
             continue
         value = None if row.reference else published(spec, sweep, row.key, column.at, column.metric)
-        ours = cells[i, _value_column(columns, column)].mean
-        metric = column.metric
+        side = cells[i, _value_column(columns, column)]
+        ours, metric = side.mean, column.metric
         if value is None:
             cells[i, j] = Cell(state="not applicable", text=NONE if column.kind == "paper" else "")
         elif column.kind == "paper":
@@ -391,7 +427,14 @@ def _fill_published(
             cells[i, j] = Cell(state="not applicable")
         else:
             text = numeral(ours - value, metric.format, signed=True, unit=metric.unit)
-            cells[i, j] = Cell(state="value", text=text, mean=ours - value)
+            cells[i, j] = Cell(
+                state=side.state,
+                text=text,
+                mean=ours - value,
+                n=side.n,
+                points=side.points,
+                notes=side.notes,
+            )
 
 
 def _row(rows: Sequence[Row], key: str) -> int:
@@ -418,7 +461,9 @@ def _without_said_notes(
     """A row's note goes to its label, unless its cells carry it already."""
     said = [{n for j in range(len(columns)) for n in cells[i, j].notes} for i in range(len(rows))]
     return tuple(
-        replace(row, note=None) if row.note in notes else row
+        replace(row, note=None)
+        if any(note == row.note or note.startswith(f"{row.note} (") for note in notes)
+        else row
         for row, notes in zip(rows, said, strict=True)
     )
 

@@ -45,11 +45,13 @@ Artifacts = Callable[[Trial, str], bytes | None]  # a file that a trial left, by
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """`value` is scaled as the metric says; `filled` says that the metric's fallback
-    stands in for it."""
+    stands in for it; `ended` is the cost (updates) at which a trial ended below the one that
+    it is read at."""
 
     state: ReadingState
     value: float | None = None
     filled: bool = False
+    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +84,33 @@ class Readings:
         if not self.done(trial):
             return Reading(state=state)
         for key in filter(None, (metric.source, metric.fallback)):
+            ended = None
             if limit is None:
                 value = self.records[trial.key].result.get(key)
             else:
-                value = self._value_at(trial, key, limit)
+                value, ended = self._value_at(trial, key, limit)
             if value is not None and math.isfinite(value):
                 return Reading(
                     state="stale" if state == "stale" else "value",
                     value=value * metric.scale,
                     filled=key != metric.source,
+                    ended=ended,
                 )
         return Reading(state="not applicable")
 
-    def _value_at(self, trial: Trial, key: str, limit: float) -> float | None:
+    def _value_at(self, trial: Trial, key: str, limit: float) -> tuple[float | None, float | None]:
+        """The value and, of a trial that ended below the limit, its last cost."""
         assert self.histories is not None, "a table with `at` needs the trials' histories"
         latest: Measurement | None = None
+        last = self.records[trial.key].cost or 0.0
         for measurement in self.histories(trial):
+            last = max(last, measurement.cost)
             affordable = key in measurement.values and measurement.cost <= limit
             # Strictly later: a result repeats the last cost with its best checkpoint's value.
             if affordable and (latest is None or measurement.cost > latest.cost):
                 latest = measurement
-        return latest.values[key] if latest is not None else None
+        value = latest.values[key] if latest is not None else None
+        return value, last if last < limit else None
 
 
 def trainings(points: Mapping[str, Trial]) -> dict[str, tuple[Trial, ...]]:
@@ -127,6 +135,7 @@ def averaged(found: Sequence[Reading]) -> Reading:
         state="stale" if any(one.state == "stale" for one in found) else "value",
         value=math.fsum(values) / len(values),
         filled=any(one.filled for one in found),
+        ended=max((one.ended for one in found if one.ended is not None), default=None),
     )
 
 

@@ -183,6 +183,24 @@ def test_what_differs_sentence_by_sentence_is_marked(made):
         assert RENDERERS[style](table).count("°") + RENDERERS[style](table).count("circ") >= 2
 
 
+def test_survivors_have_no_circle(made):
+    failed = {made.of("B")[2].key: "failed"}
+    table = made.table(states={trial.key: "done" for trial in made.trials} | failed)
+    lm, _, b = (line[0] for line in table.cells)
+    assert (b.n, b.circle, b.p_circle) == (2, "", None)
+    assert b.untested == ("not tested: 2 of 3 trials",)
+    assert lm.p_circle is not None
+    said = "it says nothing about other seeds; not tested: 2 of 3 trials (1 of 2)"
+    assert said in " ".join(table.footer)
+    of_reference = {made.of("A")[0].key: "failed"}
+    table = made.table(states={trial.key: "done" for trial in made.trials} | of_reference)
+    assert [line[0].untested for line in table.cells] == [
+        ("not tested: 2 of 3 trials of A",),
+        (),
+        ("not tested: 2 of 3 trials of A",),
+    ]
+
+
 def test_the_same_resamples_every_time_and_whatever_is_beside_them(made):
     first = [line[0].p_circle for line in made.table().cells]
     made.trials.reverse()

@@ -205,6 +205,22 @@ def test_what_a_cell_is(nested, read):
     assert [e.text for e in cells[1].all("sup")] == ["‡*"]
 
 
+def test_the_tip_says_what_each_scoring_gave(read):
+    cell = value(
+        1.5,
+        "1.50",
+        n=1,
+        points=1,
+        samples={"0, Greedy": 1.5},
+        scores={"0, Greedy": 1.0, "0, Beam": 2.0},
+        trials=("aaaa", "aaaa"),
+        evaluations=("e", "f"),
+    )
+    table = table_of([column("NLL")], [Row(key="a", label="A")], [(cell,)])
+    (found,) = read(RENDERERS["html"](table)).all("td")
+    assert found.attributes["title"] == "n=1 of 1; 0, Greedy: 1, 0, Beam: 2; trials aaaa"
+
+
 @pytest.mark.parametrize(
     ("state", "text"),
     [

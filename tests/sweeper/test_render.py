@@ -253,6 +253,21 @@ def test_csv_says_the_unit_of_its_numbers():
     assert units == [("k", "608.0"), ("", "3.1")]
 
 
+def test_csv_has_the_tests_of_a_value_each_in_columns_of_its_own():
+    cells = (
+        value(1.0, "1.00", star="*", p_star=0.03125, circle="°", p_circle=0.0625),
+        value(2.0, "2.00", untested=("not tested: 2 of 3", "=1+1")),
+    )
+    table = table_of([column("a", n="a"), column("b", n="b")], [Row(key="A", label="A")], [cells])
+    names = ("star_against_row", "p_against_row", "circle_of_checkpoints", "p_of_checkpoints")
+    lines = list(csv.DictReader(io.StringIO(RENDERERS["csv"](table))))
+    assert [tuple(line[name] for name in (*names, "untested")) for line in lines] == [
+        ("*", "0.03125", "°", "0.0625", ""),
+        ("", "", "", "", "not tested: 2 of 3;' =1+1"),
+    ]
+    assert [(line["p"], line["resolved"]) for line in lines] == [("", "")] * 2
+
+
 def test_json_names_the_trials_behind_a_cell():
     cell = value(1.0, "1.00", trials=("a1", "b2"), samples={"0": 0.5, "1": 1.5})
     text = RENDERERS["json"](table_of([column("NLL")], [Row(key="A", label="A")], [(cell,)]))

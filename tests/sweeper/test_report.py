@@ -23,7 +23,7 @@ from sweeper.figures import Line
 from sweeper.record import Record
 from sweeper.render.layout import plain
 from sweeper.report import drawing, runs
-from sweeper.report.contents import MOST_CHARACTERS, Spot, on_front
+from sweeper.report.contents import MOST_CHARACTERS, Spot, _spots, on_front, places_of
 from sweeper.spec import parse
 
 TOYS = Path(__file__).parent
@@ -212,6 +212,86 @@ def test_a_card_has_the_runs_behind_its_number(place, read):
         assert said in card.text
 
 
+SCORED = """\
+name: toy
+trainer: {function: "toy_trainers:keeps", config: toy_config}
+axes:
+  corpus: {One: {lr: 1}, Two: {lr: 2}}
+  decoder: {Greedy: {evaluate.samples: 1}, Beam: {evaluate.samples: 2}}
+  size: {10: {kl.start: 1}, 20: {kl.start: 2}}
+  seed: [0, 1, 2]
+metrics:
+  loss: {from: test/loss, goal: min, format: ".1f"}
+profiles: {quick: {}}
+tables:
+  losses: {rows: size, columns: [corpus], values: [loss], over: [seed, decoder], %s}
+"""
+
+
+def fill_scored(sweep, place, how=lambda trial: "done"):
+    """Of a training: 100 corpus + size + seed by Greedy, 1 more by Beam, at 40 or 80 updates."""
+    code = run.code_digest(sweep.trainer)
+    for trial in run.expand(sweep, None):
+        if how(trial) == "missing":
+            continue
+        at = trial.labels
+        loss = {"One": 100, "Two": 200}[at["corpus"]] + int(at["size"]) + trial.seed
+        loss += at["decoder"] == "Beam"
+        values = {"cost/updates": 4.0 * int(at["size"]), "test/loss": float(loss)}
+        attempt = place.folder.start(trial, code)
+        attempt.measure(values["cost/updates"], values)
+        attempt.finish(
+            Record(
+                trial_id=trial.id,
+                evaluation_id=trial.evaluation_id,
+                state="done",
+                result=values,
+                seconds=1.0,
+                provenance={"code_digest": code},
+            )
+        )
+
+
+@pytest.mark.parametrize("at", ['cell: "{mean}"', "at: {updates: 100}"])
+def test_each_run_of_a_card_has_its_own_reading(at, place, read):
+    sweep = parse(SCORED % at, "toy.yaml")
+    fill_scored(sweep, place)
+    page = read(report(sweep, place))
+    button = page.called("table-losses").all("table")[0].rows()[0][1].one("button")
+    assert button.text.startswith("111.5")  # 110 + 0, 1, 2, and half of Beam's 1
+    card = page.called(button.attributes["popovertarget"])
+    lines = [[td.text for td in tr.all("td")] for tr in card.one("tbody").all("tr")]
+    assert sorted((line[0], line[1]) for line in lines) == [
+        (f"seed {seed}, decoder {decoder}", str(110 + seed + more))
+        for seed in (0, 1, 2)
+        for decoder, more in (("Beam", 1), ("Greedy", 0))
+    ]
+
+
+def test_a_front_is_of_whole_points_of_one_combination_of_columns(place):
+    text = SCORED.replace("columns: [corpus]", "columns: [corpus, half]")
+    text = text.replace("  size:", "  half: {L: {kl.epochs: 1}, R: {kl.epochs: 2}}\n  size:")
+    sweep = parse(text % 'cell: "{mean}"', "toy.yaml")
+    lost = {"corpus": "One", "half": "L", "size": "10"}
+
+    def how(trial):
+        short = lost.items() <= trial.labels.items() and trial.seed > 0
+        return "missing" if short else "done"
+
+    fill_scored(sweep, place, how)
+    _, spots = _spots(sweep, run.look(sweep, place), places_of(sweep), ("10", "20"))
+    found = {(s.column, s.system): (s.values, s.points, s.cost, s.front) for s in spots}
+    assert len(found) == 2 * 2 * 2
+    assert found["One · L", "10"] == ((110.5,), 3, 40.0, False)  # one of three trainings
+    assert found["One · L", "20"] == ((120.5, 121.5, 122.5), 3, 80.0, True)
+    assert found["One · R", "10"] == ((110.5, 111.5, 112.5), 3, 40.0, True)
+    assert found["One · R", "20"] == ((120.5, 121.5, 122.5), 3, 80.0, False)
+    assert found["Two · L", "10"][3]  # worse than all of the others' plots
+    page = report(sweep, place)
+    assert "110.5 at 40 updates (n=1 of 3)" in page
+    assert "n=k of more: short of runs" in page
+
+
 def test_a_claim_has_its_verdict_and_numbers(place, read):
     claim = read(made(place)).one("article", of="claim")
     assert claim.one("span", of="verdict").text == "undecided"  # always 1 apart: no test of it
@@ -346,12 +426,13 @@ def test_a_front_is_what_nothing_beats():
                 labels=str(n),
                 cost=float(draws.randrange(6)),
                 values=(float(draws.randrange(6)),),
+                points=draws.choice([1, 1, 2]),
             )
             for n in range(60)
         ]
         for spot in spots:
-            beaten = False
-            for other in spots:
+            beaten = spot.points == 2  # with one value
+            for other in [s for s in spots if s.points == 1]:
                 better = sign * other.mean < sign * spot.mean
                 as_good = sign * other.mean <= sign * spot.mean
                 cheaper, as_cheap = other.cost < spot.cost, other.cost <= spot.cost

@@ -275,7 +275,11 @@ def test_one_pair_is_not_testable(annealing):
     table = annealing({"A": ([80.0, None, 70.0], [78.0, 89.0, None])}, delta=DELTA)
     cell = table.cells[0][2]
     assert (cell.text, cell.resolved) == ("−2.0 (n=1)", None)
-    assert "not testable without two pairs" in " ".join(table.footer)
+    # Each side has two of its three: the pair is what was left.
+    assert cell.untested == ("not tested: 2 of 3 trials of With",)
+    assert "cells short of trials are not tested" in " ".join(table.footer)
+    alone = annealing({"A": ([80.0], [78.0])}, seeds=("0",), delta=DELTA)
+    assert "not testable without two pairs" in " ".join(alone.footer)
 
 
 def test_a_difference_without_a_side_is_empty(annealing):
@@ -411,8 +415,12 @@ def test_read_at_the_cost_of_the_cheapest():
         return tabulate(spec, sweep, [cheap, dear], records, histories=history)
 
     assert texts(table("min")) == {"cheap": ["85.0"], "dear": ["95.0"]}
-    assert "every trial read at equal cost, in updates: 200" in table("min").footer
+    said = "every trial read at its last measurement at or before"
+    assert f"{said} 200 updates" in table("min").footer
+    assert table("min").marks == {}
     assert texts(table(300)) == {"cheap": ["85.0"], "dear": ["88.0"]}
+    assert f"{said} 300 updates" in table(300).footer
+    assert [line[0].notes for line in table(300).cells] == [("ended before, at 200 updates",), ()]
     assert texts(table(120)) == {"cheap": ["90.0"], "dear": ["–"]}
     assert texts(table(None)) == {"cheap": ["84.0"], "dear": ["70.0"]}
 
@@ -487,7 +495,8 @@ def test_table_1_of_the_paper(paper):
     assert printed["WAE-RNF"][5:] == ["missing"] * 5
     best = {row.key for row, cells in table.lines() for cell in cells if cell.best}
     assert best == {"Aggressive"}  # "Aggressive training gives the best estimated NLLs on both"
-    assert table.marks == {"exact": "†"}
+    assert table.marks == {"exact (test/nll_exact in place of test/nll_iw)": "†"}
+    assert table.rows[0].note is None  # its cells say it
     assert [table.mark_of(cell) for cell in table.cells[0]][:2] == ["†", ""]
     assert [row.key for row in table.rows if row.rule_after] == ["Aggressive", "MaxPool"]
     assert table.rows[9].label == "SeqVAE + MaxPool"
@@ -779,14 +788,14 @@ def test_cells_with_too_few_pairs_say_so_beside_those_with_enough(annealing):
         significance=Significance(value="nll", against="A"),
     )
     assert [cell.star for line in table.cells[1:] for cell in line] == ["*", "*", "", "*"]
-    # 4 tests x 2/256 = 0.031; 2/8 of three pairs is never small enough.
-    assert table.cells[1][0].p_star == pytest.approx(4 * 2 / 256)
-    assert table.cells[2][0].untested == ("not testable at n=3",)
-    assert table.mark_of(table.cells[2][0]) == table.marks["not testable at n=3"]
+    # 3 tests x 2/256 = 0.023; what is short is not one of them.
+    assert table.cells[1][0].p_star == pytest.approx(3 * 2 / 256)
+    assert table.cells[2][0].untested == ("not tested: 3 of 8 trials",)
+    assert table.mark_of(table.cells[2][0]) == table.marks["not tested: 3 of 8 trials"]
     assert table.heading(table.columns[0]) == ("W.O.",)
     assert (
-        "* nll differs from that of A (exact paired sign-flip test, Holm over 4 comparisons, "
-        "α = 0.05, n=3 to 8); not testable at n=3, n=8 would do for 4 comparisons"
+        "* nll differs from that of A (exact paired sign-flip test, Holm over 3 comparisons, "
+        "α = 0.05, n=8); cells short of trials are not tested"
     ) in table.footer
 
 
@@ -860,3 +869,169 @@ def test_a_training_counts_when_all_its_scores_are_there():
     assert (cell.text, cell.n, cell.points) == ("80.5 ± 0.7 of 2", 2, 3)
     assert cell.states == {"value": 2, "missing": 1}
     assert cell.pending == 1
+
+
+# What is not there says so ----------------------------------------------------------------------
+
+
+def test_each_star_is_tested_by_its_own_number_of_pairs():
+    """20 seeds of A and B, 3 of C, 8 of D, as designed: 20 do not make a t test of the others."""
+    there = {"A": 20, "B": 20, "C": 3, "D": 8}
+    seeds = tuple(map(str, range(20)))
+    sweep = sweep_of([axis("model", list(there)), axis("seed", seeds)], [NLL])
+    trials = [t for t in design(sweep) if t.seed < there[t.labels["model"]]]
+    records = {
+        t.key: record(
+            t, test_nll_iw=80.0 + t.seed - (t.labels["model"] != "A") * (1 + 0.01 * t.seed)
+        )
+        for t in trials
+    }
+    spec = TableSpec(
+        name="t", rows="model", values=("nll",), over=("seed",),
+        significance=Significance(value="nll", against="A"),
+    )  # fmt: skip
+    table = tabulate(spec, sweep, trials, records)
+    of = {row.key: cells[0] for row, cells in table.lines()}
+    assert {key: cell.star for key, cell in of.items()} == {"A": "", "B": "*", "C": "", "D": "*"}
+    assert of["B"].p_star < 3 * 2**-19  # less than any sign flip of 20 pairs: a t test
+    assert of["D"].p_star == pytest.approx(2 * 2 / 256)  # the second of three
+    assert (of["C"].p_star, of["C"].untested) == (None, ("not testable at n=3",))
+    # 3 x 2^(1 - 7) = 0.047
+    assert (
+        "* nll differs from that of A (exact paired sign-flip test up to n=16, paired t test "
+        "beyond, Holm over 3 comparisons, α = 0.05, n=3 to 20); "
+        "not testable at n=3, n=7 would do for 3 comparisons"
+    ) in table.footer
+
+
+def test_survivors_have_no_star(annealing):
+    seeds = tuple(map(str, range(8)))
+    a = [80.0 + i for i in range(8)]
+    lower = [x - 1 - 0.01 * i for i, x in enumerate(a)]
+    table = annealing(
+        {"A": (a, [*a[:7], None]), "B": ([*lower[:7], None], lower)},
+        seeds=seeds,
+        significance=Significance(value="nll", against="A", correct="none"),
+    )
+    # Seven pairs would do: 2/128 = 0.016.
+    assert [cell.star for cell in table.cells[1]] == ["", ""]
+    assert [cell.untested for cell in table.cells[1]] == [
+        ("not tested: 7 of 8 trials",),
+        ("not tested: 7 of 8 trials of A",),
+    ]
+    assert "* nll differs from that of A; cells short of trials are not tested" in table.footer
+
+
+def test_survivors_have_no_resolved_difference(annealing):
+    full = ([80.0, 90.0, 70.0], [78.9, 89.0, 68.8])
+    table = annealing({"A": full, "B": (full[0], [78.9, 88.7, None])}, delta=DELTA)
+    whole, short = (line[2] for line in table.cells)
+    assert (whole.text, whole.untested) == ("−1.1 ± 0.1 ●", ())
+    assert whole.p == pytest.approx(0.00274, abs=1e-4)  # of one comparison, not of two
+    assert (short.text, short.p, short.resolved) == ("−1.2 ± 0.1 (n=2)", None, None)
+    assert short.notes == ("not tested: 2 of 3 trials of With",)
+    said = " ".join(table.footer)
+    assert "α = 0.05, n=3); cells short of trials are not tested" in said
+
+
+def test_a_fallback_and_the_notes_of_both_sides_are_always_said(one_row):
+    sweep = sweep_of(
+        [axis("model", ["A", "B"], A="of the bound"), axis("seed", ["0", "1"])], [NLL],
+        reported={"t": {"rows": {"A": {"nll": 79.0}}}},
+    )  # fmt: skip
+    spec = TableSpec(
+        name="t", rows="model", values=("nll",), over=("seed",), beside="paper",
+        delta=Delta(row="B"), relative_to=RelativeTo(row="B"),
+    )  # fmt: skip
+    trials = list(design(sweep))
+    records = {
+        t.key: record(t, test_nll_exact=80.0 + t.seed)
+        if t.labels["model"] == "A"
+        else record(t, test_nll_iw=40.0 + t.seed)
+        for t in trials
+    }
+    states = {t.key: "stale" if t.labels["model"] == "B" else "done" for t in trials}
+    table = tabulate(spec, sweep, trials, records, states=states)
+    of = {c.kind: cell for c, cell in zip(table.columns, table.cells[0], strict=True)}
+    filled = "of the bound (test/nll_exact in place of test/nll_iw)"
+    stale = "made by code that has changed since"
+    assert of["value"].notes == of["difference"].notes == (filled,)
+    assert set(of["delta"].notes) == set(of["ratio"].notes) == {filled, stale}
+    assert {kind: cell.state for kind, cell in of.items()} == {
+        "value": "value",
+        "delta": "stale",
+        "ratio": "stale",
+        "paper": "quoted",
+        "difference": "value",
+    }
+    assert {cell.n for kind, cell in of.items() if kind != "paper"} == {2}
+    assert of["difference"].text == "+1.5"  # 80.5 - 79
+    # ± stands in no other cell: it is said what it is.
+    assert "minus B, paired by seed, mean ± sd of the differences" in " ".join(table.footer)
+
+
+def test_a_metric_that_a_system_does_not_have_did_not_fail():
+    sweep = sweep_of([axis("model", ["A"]), axis("seed", SEEDS)], [Metric(name="kl", source="kl")])
+    trials = list(design(sweep))
+    spec = TableSpec(name="t", rows="model", values=("kl",), over=("seed",))
+    records = {t.key: record(t, "done", nll=1.0) for t in trials[:2]}
+    failed = {trials[2].key: record(trials[2], "failed")}
+    cell = tabulate(spec, sweep, trials, records | failed).cells[0][0]
+    assert (cell.state, cell.text, cell.notes) == ("not applicable", "–", ("1 of 3 failed",))
+    cell = tabulate(spec, sweep, trials, records).cells[0][0]
+    assert (cell.text, cell.notes, cell.pending) == ("–", ("1 of 3 missing",), 1)
+    assert tabulate(spec, sweep, trials, failed).cells[0][0].text != "–"  # nobody knows yet
+
+
+def test_a_reference_that_differs_between_trials_says_so():
+    sweep = sweep_of([axis("model", ["A", "B"])], [NLL])
+    spec = TableSpec(
+        name="t", rows="model", values=("nll",),
+        references=(Reference(label="floor", values={"nll": "test/floor"}),),
+    )  # fmt: skip
+    trials = list(design(sweep))
+
+    def floor(*values):
+        records = {
+            t.key: record(t, test_nll_iw=80.0, test_floor=value)
+            for t, value in zip(trials, values, strict=True)
+        }
+        cell = tabulate(spec, sweep, trials, records).cells[0][0]
+        return cell.text, cell.notes
+
+    assert floor(5.0, 15.0) == ("10.0", ("the mean of trials that differ, 5.0 to 15.0",))
+    assert floor(5.0, 5.0000001) == ("5.0", ())
+
+
+def test_where_the_trials_of_a_cell_ended():
+    sweep = sweep_of([axis("model", ["A", "B"]), axis("seed", ["0", "1"])], [NLL])
+    ends = {"A": (3000, 300), "B": (9000, 600)}
+    trials = list(design(sweep))
+    records = {t.key: record(t, test_nll_iw=1.0) for t in trials}
+
+    def history(trial):
+        end = ends[trial.labels["model"]][trial.seed]
+        return [Measurement(cost=c, values={"test/nll_iw": 5.0}, at=0.0) for c in (100, end)]
+
+    spec = TableSpec(name="t", rows="model", values=("nll",), over=("seed",), at=5000)
+    table = tabulate(spec, sweep, trials, records, histories=history)
+    assert [line[0].notes for line in table.cells] == [
+        ("ended before, at 300 to 3,000 updates",),
+        ("1 of 2 trials ended before, at 600 updates",),
+    ]
+
+
+def test_what_is_not_corrected_says_over_how_many(annealing):
+    a = [80.0, 90.0, 70.0]
+    values = {"A": (a, a), "B": ([80.1, 89.8, 70.2],) * 2, "C": ([81.1, 91.4, 70.8],) * 2}
+    # Two columns, each with two that are compared with its best.
+    said = " ".join(annealing(values, best=Best(values=("nll",), correct="none")).footer)
+    assert "a 95% paired t interval (uncorrected over 4 comparisons, n=3)" in said
+
+
+def test_differences_of_percentages_are_percentage_points():
+    assert numeral(0.25, ".1%", signed=True) == "+25.0 pp"
+    assert numeral(-0.25, ".1%", signed=True) == "−25.0 pp"
+    # sd of 1 and 3 is the root of 2
+    assert summary([0.01, 0.03], "{mean} ± {sd}", ".1%", signed=True) == "+2.0 pp ± 1.4 pp"
+    assert summary([0.01, 0.03], "{mean} ± {sd}", ".1%") == "2.0% ± 1.4%"

@@ -304,6 +304,30 @@ def test_a_number_at_equal_cost_is_read_from_the_way_there(desk) -> None:
     assert "read at equal cost, in updates: 10" in said["how"]
 
 
+def test_each_scoring_of_a_training_has_its_own_number_at_equal_cost(desk) -> None:
+    text = SWEEP.replace('"toy_trainers:returns_one"}', '"toy_trainers:keeps", config: toy_config}')
+    text = text.replace("{kl: 0}", "{evaluate.samples: 1}").replace(
+        "{kl: 1}", "{evaluate.samples: 2}"
+    )
+    text = (
+        text[: text.index("reported:")]
+        + """\
+tables:
+  early: {rows: model, values: [nll], over: [seed, kl], at: {updates: 10}}
+profiles: {quick: {}}
+"""
+    )
+    Path("toy.yaml").write_text(text)
+    desk.sweep = read("toy.yaml")
+    desk.trials = expand(desk.sweep, None)
+    desk.fill("VAE")
+    runs = desk.json("early/VAE")["runs"]
+    found = {(run["seed"], run["labels"]["kl"]): run["value"] for run in runs}
+    assert found == {
+        (seed, kl): nll + 10 for kl, three in NLL.items() for seed, nll in enumerate(three)
+    }
+
+
 def test_other_code_is_said_beside_the_value(desk) -> None:
     desk.fill("VAE")
     desk.finish(desk.trial("VAE", "With", "0"), provenance={"code_digest": "f" * 16})
