@@ -47,13 +47,18 @@ class Record:
     def cost(self) -> float | None:
         return self.result.get(COST)
 
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The digests of the code that had a part in it: several where one attempt continued,
+        or evaluated anew, what another had trained."""
+        stamp = self.provenance
+        made_by = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
+        return tuple(map(str, made_by))
+
     def made_by_other(self, code_digest: str | None) -> bool:
         """Whether it is a result in which other code had a part (None: not compared)."""
-        stamp = self.provenance
-        # Several where one attempt continued, or evaluated anew, what another had trained.
-        made_by = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
         done = self.state == "done" and code_digest is not None
-        return done and any(code != code_digest for code in made_by)
+        return done and any(code != code_digest for code in self.codes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,9 +241,8 @@ class Asked:
             return f"{record.error}; {remedy(self.folder.root)}"
         ended = f"attempt {record.attempt} ended {clock(record.finished_at)}"
         if now == "stale":
-            made = record.provenance.get("code_digests") or [record.provenance.get("code_digest")]
             code = code or code_now(trial.trainer)
-            what = f"made by code {', '.join(map(str, made))}, which is {code} now"
+            what = f"made by code {', '.join(record.codes)}, which is {code} now"
             return f"{what}; {ended}; {self.retry(now)} trains it anew"
         if now == "done":
             return f"{ended} after {record.seconds:,.1f} s"

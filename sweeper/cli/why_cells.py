@@ -72,10 +72,10 @@ class Behind:
     def made(self) -> dict[str, str]:
         stamp = self.record.provenance if self.record is not None else {}
         commit = str(stamp.get("commit") or "")[:SHORT]
-        codes = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
+        codes = self.record.codes if self.record is not None else ()
         return {
             "commit": f"{commit} with changes" if commit and stamp.get("dirty") else commit,
-            "code": ", ".join(str(code)[:SHORT] for code in codes),
+            "code": ", ".join(code[:SHORT] for code in codes),
             "data": str(stamp.get("data_digest") or "")[:SHORT],
             "device": str(stamp.get("device") or ""),
             "host": str(stamp.get("host") or ""),

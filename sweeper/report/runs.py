@@ -157,9 +157,7 @@ def commit(record: Record) -> str:
 
 
 def codes(record: Record) -> Iterable[str]:
-    stamp = record.provenance
-    some = stamp.get("code_digests") or filter(None, [stamp.get("code_digest")])
-    return (str(code)[:SHORT] for code in some)
+    return (code[:SHORT] for code in record.codes)
 
 
 def titled(trial: Trial) -> str:

@@ -443,8 +443,9 @@ def test_a_budget_that_is_met_and_one_that_is_paid_are_not_exceeded(here):
     assert execute(toy("countdown", steps=1), paid).state == "exceeded"
 
 
-def test_scoring_what_is_trained_is_under_no_budget(here):
-    few, many = (
+def scored_twice() -> list[Trial]:
+    """One training, under two evaluations."""
+    return [
         Trial(
             trainer=TrainerRef(function="toy_trainers:keeps"),
             config={},
@@ -452,7 +453,11 @@ def test_scoring_what_is_trained_is_under_no_budget(here):
             seed=1,
         )
         for samples in (1, 5)
-    )
+    ]
+
+
+def test_scoring_what_is_trained_is_under_no_budget(here):
+    few, many = scored_twice()
     execute(few, here)
     record = execute(many, Surroundings(store=here.store, limits=Limits(updates=1, wall=1e-9)))
     assert (record.state, record.result["score"]) == ("done", 6)
@@ -460,15 +465,7 @@ def test_scoring_what_is_trained_is_under_no_budget(here):
 
 def test_what_is_trained_and_trains_again_is_under_its_budget_again(here):
     """Its checkpoint is gone; what the first training took is no part of the second."""
-    few, many = (
-        Trial(
-            trainer=TrainerRef(function="toy_trainers:keeps"),
-            config={},
-            evaluation={"evaluate": {"samples": samples}},
-            seed=1,
-        )
-        for samples in (1, 5)
-    )
+    few, many = scored_twice()
     execute(few, here)
     (Folder(here.store).path(few.id) / "checkpoints" / "trained").unlink()
     record = execute(many, Surroundings(store=here.store, limits=Limits(updates=1)))
