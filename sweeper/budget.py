@@ -85,6 +85,11 @@ class Account:
         self._began: float | None = None
         self._looking = threading.Lock()  # Trials are asked for in one thread, watched in another.
 
+    def include(self, *ids: str) -> None:
+        """Further trials, which became known meanwhile."""
+        with self._looking:
+            self._ids.update(ids)
+
     @property
     def limited(self) -> bool:
         return self.limits != UNLIMITED

@@ -82,7 +82,7 @@ def add_kept(found: Needed, root: Path, without: Sequence[str]) -> None:
             left_out |= named
             found.without[path] = spelled(design)
             continue
-        found.ids |= {key.trial_id for key in design.keys}
+        found.ids |= {key.trial_id for key in (*design.keys, *design.tried)}
         found.designs.append(spelled(design))
     for name in without:
         if name not in left_out:

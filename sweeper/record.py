@@ -11,9 +11,11 @@ from sweeper.trial import Key
 
 # done: a valid result exists. failed: an error or a dead worker. diverged: a measurement
 # was not finite. exceeded: it was ended at its own budget. running: a live attempt holds the
-# lease and no result exists yet. corrupt: what the store has of it cannot be believed.
-# Planning adds three states that need more than the record: missing, unscored and stale.
-State = Literal["running", "done", "failed", "diverged", "exceeded", "corrupt"]
+# lease and no result exists yet. corrupt: what the store has of it cannot be believed. pruned:
+# a search ended it, being behind; no store has that, for to everybody else the trial is one that
+# was stopped and can go on. Planning adds three states that need more than the record: missing,
+# unscored and stale.
+State = Literal["running", "done", "failed", "diverged", "exceeded", "corrupt", "pruned"]
 
 COST = "cost/updates"  # the reserved cost key: parameter updates, all kinds summed
 PROGRESS = "progress"  # the other reserved key: the share of training done, in (0, 1]

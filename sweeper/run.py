@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,13 @@ from sweeper.errors import (
     TrainerError,
 )
 from sweeper.estimates import Estimate, estimate
+from sweeper.halving import Halving
 from sweeper.plan import Plan, plan
 from sweeper.provenance import code_digest
 from sweeper.record import Measurement, Record
 from sweeper.render import RENDERERS, files
 from sweeper.render.claims import CLAIM_RENDERERS
+from sweeper.reported import configurations, unreported
 from sweeper.sharing import Shared, share
 from sweeper.snapshot import Snapshot
 from sweeper.spec import Resources, Sweep
@@ -49,6 +51,7 @@ from sweeper.worker import Surroundings
 
 if TYPE_CHECKING:
     from sweeper.figures import Figure  # Loads numpy, which a plan has no need of.
+    from sweeper.searching import Site  # Loads Optuna.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +97,13 @@ def look(
     """The sweep's trials, what the store called `source` knows of them, and what is left;
     with `where`, a condition, only that of the trials at which it holds. Raises a
     SweeperError for whatever would keep them from running."""
-    if sweep.search:
-        said = "plan reads a search; run does not search yet"
-        raise SpecError(Problem(message=said, mark=sweep.search.mark, key="search"))
+    assert sweep.search is None or sweep.found is not None, "look up first what a search found"
     check_trainers(sweep)
     holds = chosen(sweep, where) if where is not None else None
     trials = expand(sweep, place.data)
     check_placeholders(sweep, trials)
+    if wrong := unreported(sweep, configurations(trials)):
+        raise SpecError(*wrong)
     if mixed := mixtures(sweep, trials):
         raise SpecError(*mixed)
     asked = None
@@ -121,10 +124,65 @@ def remarks(sweep: Sweep, plan: Plan) -> list[Problem]:
     return [*idle(sweep), *([Problem(message=said, mark=mark)] if alone else [])]
 
 
-def studies(sweep: Sweep, place: Place) -> tuple[Trial, ...]:
-    """The file's own configuration for each study of its search."""
+def looked_up(sweep: Sweep, place: Place) -> Sweep:
+    """A file with a search in, as it was written; the sweep of what that has found so far out
+    (see found.derived). Any other as it is."""
+    if sweep.search is None:
+        return sweep
+    from sweeper.searching import looked_up
+
     check_trainers(sweep)
-    return expand(sweep, place.data)
+    return looked_up(sweep, place.store, place.data)
+
+
+def studies(sweep: Sweep, place: Place) -> tuple[Site, ...]:
+    """The studies of a search, which was checked: its sampler, and what the trainer says of the
+    corners of its space. Raises a SweeperError for whatever would keep it from running."""
+    from sweeper import searching
+
+    check_trainers(sweep)
+    there = searching.sites(sweep, place.data)
+    corners = searching.check(sweep, there, place.data)
+    check_placeholders(sweep, corners or [it.own for it in there])
+    if wrong := unreported(sweep, configurations([*(it.own for it in there), *corners])):
+        raise SpecError(*wrong)
+    return there
+
+
+def search(
+    sweep: Sweep,
+    place: Place,
+    machine: Machine,
+    on_record: Callable[[Record], None],
+    stop: threading.Event,
+    *,
+    hurry: threading.Event | None = None,
+    retry: frozenset[str] = frozenset(),
+    **further: Any,
+) -> None:
+    """Run the trials that the studies of a search ask for; `further` is what searching.Searching
+    is made with."""
+    from sweeper.searching import Searching
+
+    searching = Searching(sweep, store=place.store, data=place.data, retry=retry, **further)
+
+    def told(record: Record) -> None:
+        with searching.lock:  # Trials are begun in another thread.
+            searching.told(record)
+            on_record(record)
+
+    with searching.beating():
+        train(
+            searching.coming(),
+            place,
+            machine,
+            told,
+            stop,
+            hurry=hurry,
+            limits=sweep.budget.per_trial,
+            retry=retry,
+            halving=searching.halving,
+        )
 
 
 def check_trainers(sweep: Sweep) -> None:
@@ -179,10 +237,20 @@ def changes(sweep: Sweep, plan: Plan, place: Place) -> Changes | None:
     return None if then is None else compare(then, now)
 
 
-def remember(sweep: Sweep, plan: Plan, place: Place, *, begun: bool = False) -> None:
+def remember(
+    sweep: Sweep,
+    plan: Plan,
+    place: Place,
+    *,
+    begun: bool = False,
+    tried: Iterable[Key] = (),
+) -> None:
     """Leave the design in the store, for the next plan to say what has changed; where trials
-    were only `begun`, and no run has left them, so that nobody takes them for waste."""
-    now = Snapshot.of(sweep, plan.trials, time.time(), begun=begun)
+    were only `begun`, and no run has left them, so that nobody takes them for waste. `tried` is
+    what a search has come to beside what was looked up."""
+    found = sweep.found.tried if sweep.found else ()
+    tried = [*(Key(it.trial_id, it.evaluation_id) for it in found if it.trial_id), *tried]
+    now = Snapshot.of(sweep, plan.trials, time.time(), begun=begun, tried=tried)
     if begun:
         with suppress(CorruptRecord):
             then = snapshots.kept(place.store, now.sweep, now.variant, now.source)
@@ -267,7 +335,7 @@ def lost(plan: Plan, record: Record) -> bool:
 
 
 def train(
-    todo: Iterable[Trial],
+    todo: Iterable[Trial | None],
     place: Place,
     machine: Machine,
     on_record: Callable[[Record], None],
@@ -278,11 +346,13 @@ def train(
     retry: frozenset[str] = frozenset(),
     score_only: bool = False,
     probe: bool = False,
+    halving: Halving | None = None,
 ) -> None:
     """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set, and
     waits no longer for what runs once `hurry` is. `limits` are those of each; the states in
     `retry` are run again. With `score_only` what is trained is scored, and nothing is
-    trained; with `probe` each is stopped once it has said something of its cost."""
+    trained; with `probe` each is stopped once it has said something of its cost. Those of a
+    search that are behind are ended by `halving`."""
     surroundings = Surroundings(
         store=place.store,
         data=place.data,
@@ -293,6 +363,7 @@ def train(
         retry=retry,
         score_only=score_only,
         probe=probe,
+        halving=halving,
     )
     dispatcher(machine.by)(
         todo,
@@ -312,9 +383,11 @@ def tables(
     names: Iterable[str] = (),
     *,
     progress: bool = False,
+    damage: list[str] | None = None,
 ) -> list[Table]:
     """The named tables of the sweep (all of them by default), from the plan's records. With
-    `progress` they are made over and over while trials run, so nothing is resampled."""
+    `progress` they are made over and over while trials run, so nothing is resampled. `damage`
+    is given what could not be believed on the way."""
     return [
         tabulate(
             replace(sweep.tables[name], checkpoints=None) if progress else sweep.tables[name],
@@ -322,25 +395,60 @@ def tables(
             plan.trials,
             plan.records,
             states=plan.states,
-            histories=histories(place),
-            artifacts=artifacts(place),
+            histories=histories(place, damage),
+            artifacts=artifacts(place, damage),
         )
         for name in names or sweep.tables
     ]
 
 
-def histories(place: Place) -> Callable[[Trial], tuple[Measurement, ...]]:
-    """What is recorded of a trial's course, under its own evaluation."""
-    return lambda trial: place.folder.history(trial.id, trial.evaluation_id)
+def histories(
+    place: Place, damage: list[str] | None = None
+) -> Callable[[Trial], tuple[Measurement, ...]]:
+    """What is recorded of a trial's course, under its own evaluation. Raises CorruptRecord for
+    what cannot be believed; `damage` is given that, too."""
+
+    def course(trial: Trial) -> tuple[Measurement, ...]:
+        with noting(place, damage):
+            return place.folder.course(trial)
+
+    return course
 
 
-def artifacts(place: Place) -> Callable[[Trial, str], bytes | None]:
-    """The content of a file that a trial left, by its name."""
-    return lambda trial, name: place.folder.artifact(trial.id, name)
+def artifacts(
+    place: Place, damage: list[str] | None = None
+) -> Callable[[Trial, str], bytes | None]:
+    """The content of a file that a trial left, by its name; what cannot be believed as above."""
+
+    def content(trial: Trial, name: str) -> bytes | None:
+        with noting(place, damage):
+            return place.folder.artifact(trial.id, name)
+
+    return content
 
 
-def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -> list[Figure]:
-    """The named figures of the sweep (all of them by default), as numbers."""
+@contextmanager
+def noting(place: Place, damage: list[str] | None) -> Iterator[None]:
+    """Says of what is damaged, once, where it is in the store."""
+    try:
+        yield
+    except CorruptRecord as fault:
+        said = [str(problem).replace(f"{place.folder.root}/", "") for problem in fault.problems]
+        if damage is not None:
+            damage += [it for it in said if it not in damage]
+        raise CorruptRecord(*said) from fault
+
+
+def figures(
+    sweep: Sweep,
+    plan: Plan,
+    place: Place,
+    names: Iterable[str] = (),
+    *,
+    damage: list[str] | None = None,
+) -> list[Figure]:
+    """The named figures of the sweep (all of them by default), as numbers. `damage` is given
+    what could not be believed on the way."""
     from sweeper.figures import compose
 
     return [
@@ -350,8 +458,8 @@ def figures(sweep: Sweep, plan: Plan, place: Place, names: Iterable[str] = ()) -
             plan.trials,
             plan.records,
             states=plan.states,
-            histories=histories(place),
-            artifacts=artifacts(place),
+            histories=histories(place, damage),
+            artifacts=artifacts(place, damage),
         )
         for name in names or sweep.figures
     ]
@@ -382,19 +490,25 @@ def report(
     again: str,
     retry: Callable[[str], str],
     repair: str,
+    damage: list[str] | None = None,
 ) -> str:
     """Everything that there is of a sweep, as one page (see sweeper/report). `again`, `retry`
     and `repair` are what a person types to fill what is missing, to run again what ended in a
-    state, and to remove what is corrupt."""
+    state, and to remove what is corrupt. `damage` is given what could not be believed on the
+    way, which the page says, too."""
     from sweeper.figures import draw
     from sweeper.report import gather, page
 
-    made = figures(sweep, plan, place)
+    damage = [] if damage is None else damage
+    made = figures(sweep, plan, place, damage=damage)
     contents = gather(
         sweep,
         plan,
         place.folder,
-        tables=tables(sweep, plan, place),
+        histories=histories(place, damage),
+        artifacts=artifacts(place, damage),
+        damage=damage,
+        tables=tables(sweep, plan, place, damage=damage),
         claims=claims(sweep, plan),
         figures=made,
         pictures={figure.name: draw(figure, "png") for figure in made if figure.kind != "curves"},
@@ -461,12 +575,15 @@ class Results:
         return " and ".join(name for name, some in there.items() if some)
 
 
-def results(sweep: Sweep, plan: Plan, place: Place, courier: Courier) -> Results:
-    """Tables, claims and figures, written beside each other and sent to MLflow."""
+def results(
+    sweep: Sweep, plan: Plan, place: Place, courier: Courier, *, damage: list[str] | None = None
+) -> Results:
+    """Tables, claims and figures, written beside each other and sent to MLflow. `damage` is
+    given what could not be believed on the way."""
     made = Results(
-        tables=tables(sweep, plan, place),
+        tables=tables(sweep, plan, place, damage=damage),
         claims=claims(sweep, plan),
-        figures=figures(sweep, plan, place),
+        figures=figures(sweep, plan, place, damage=damage),
     )
     publish(sweep, made.tables, made.claims, place, courier)
     courier.publish_figures(drawn(sweep, made.figures, place))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from sweeper.sizes import clock
 from sweeper.spec.sweep import Sweep
 from sweeper.trial import Key, Trial
 
-FORMAT = 1  # of a snapshot as JSON; a reader refuses a newer one
+FORMAT = 2  # of a snapshot as JSON; a reader refuses a newer one. 1 knows of no search.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,8 @@ class Snapshot:
     labels, both in order) and its `points`, each with the labels in the order of the axes
     (None: it is without that axis) and what it is a trial of. `source` is the absolute path of
     its file: two files may give one name to two sweeps. One that is `begun` was not run as a
-    whole: some of its trials were probed, or scored."""
+    whole: some of its trials were probed, or scored. `tried` is what a search has tried, beside
+    what it came to."""
 
     sweep: str
     variant: str
@@ -30,10 +31,17 @@ class Snapshot:
     begun: bool = False
     axes: Mapping[str, tuple[str, ...]]
     points: tuple[tuple[tuple[str | None, ...], Key], ...]
+    tried: tuple[Key, ...] = ()
 
     @classmethod
     def of(
-        cls, sweep: Sweep, trials: Sequence[Trial], at: float = 0.0, *, begun: bool = False
+        cls,
+        sweep: Sweep,
+        trials: Sequence[Trial],
+        at: float = 0.0,
+        *,
+        begun: bool = False,
+        tried: Iterable[Key] = (),
     ) -> Snapshot:
         """`trials` are those of the whole sweep, in its order."""
         names = [axis.name for axis in sweep.axes]
@@ -45,6 +53,7 @@ class Snapshot:
             begun=begun,
             axes={axis.name: axis.labels for axis in sweep.axes},
             points=tuple((tuple(map(t.labels.get, names)), t.key) for t in trials),
+            tried=tuple(dict.fromkeys(tried)),
         )
 
     @property
@@ -64,7 +73,7 @@ class Snapshot:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": FORMAT if self.tried else 1,
             "sweep": self.sweep,
             "variant": self.variant,
             "source": self.source,
@@ -72,6 +81,7 @@ class Snapshot:
             "begun": self.begun,
             "axes": [[name, list(labels)] for name, labels in self.axes.items()],
             "points": [[list(row), *key] for row, key in self.points],
+            **({"tried": [list(key) for key in self.tried]} if self.tried else {}),
         }
 
     @classmethod
@@ -87,4 +97,5 @@ class Snapshot:
             begun=fields.get("begun", False),
             axes={name: tuple(labels) for name, labels in fields["axes"]},
             points=tuple((tuple(row), Key(*key)) for row, *key in fields["points"]),
+            tried=tuple(Key(*key) for key in fields.get("tried", ())),
         )

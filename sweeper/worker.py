@@ -22,6 +22,7 @@ from typing import Any
 
 from sweeper import provenance
 from sweeper.budget import UNLIMITED, Spent, over
+from sweeper.halving import Halving
 from sweeper.memory import Peak
 from sweeper.record import COST, PROGRESS, Record, State
 from sweeper.spec.sweep import Limits
@@ -50,7 +51,8 @@ class Surroundings:
     one, a trial holds, `limits` the most that its training may cost. `retry`: the states that are
     run again although they ended: what is stale or diverged begins anew. `score_only`: nothing
     is trained, and a trial that cannot be scored is left as it was. `probe`: a trial is stopped
-    as soon as it has said something of what the whole will take."""
+    as soon as it has said something of what the whole will take. `halving` is the rule by which
+    trials of a search end early."""
 
     store: Path
     data: Path | None = None
@@ -61,6 +63,7 @@ class Surroundings:
     retry: frozenset[str] = frozenset()
     score_only: bool = False
     probe: bool = False
+    halving: Halving | None = None
 
     def __post_init__(self) -> None:
         assert self.store.is_absolute(), self.store
@@ -194,7 +197,11 @@ def is_over(store: Folder, record: Record, limits: Limits) -> bool:
 
 def conclude(attempt: Attempt, record: Record, surroundings: Surroundings) -> Record:
     """The record, written. A scoring that did not come to a result leaves none: the trial
-    stays one that is to be scored, or trained, by the next run of its sweep."""
+    stays one that is to be scored, or trained, by the next run of its sweep. One that a search
+    pruned leaves none either: a table that needs it has it trained to its end."""
+    if record.state == "pruned":
+        attempt.abandon(f"pruned: {record.error}")
+        return record
     if surroundings.score_only and record.state != "done":
         attempt.abandon(f"not scored: {record.error}")
         return record
@@ -266,6 +273,8 @@ def run_trainer(
             last = values
             if (which := bill.over(values)) is not None:
                 return outcome("exceeded", last, f"over its budget: {which}")
+            if surroundings.halving and (said := surroundings.halving.behind(trial, values)):
+                return outcome("pruned", last, said)
             if stopped() or (surroundings.probe and is_telling(values, count)):
                 return None
     finally:

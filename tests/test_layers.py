@@ -18,15 +18,18 @@ SWEEPER_LAYERS = [
     {"errors"},
     {"trial", "lookup", "sizes"},
     {"record", "spec"},
+    {"space"},
     {"stats", "snapshot"},
-    {"tables", "trainer", "answers", "outline", "changes", "differences", "sharing"},
-    {"claims", "design", "comparing"},
+    {"importance", "tables", "trainer", "answers", "outline", "changes", "differences", "sharing"},
+    {"claims", "design", "comparing", "reported"},
+    {"found"},
     {"provenance", "render", "figures", "track", "merges", "memory"},
-    {"budget"},
-    {"worker", "plan"},
+    {"budget", "halving", "search"},
+    {"worker", "plan", "searching"},
     {"dispatch", "estimates", "needed", "report"},
     {"run"},
     {"live", "cleaning"},
+    {"live_search"},
     {"doctor"},
     {"cli"},
 ]
@@ -49,7 +52,7 @@ ONLY_IMPORTER = {
     "ray": {"sweeper/dispatch/ray_tune.py"},
     "mlflow": {"sweeper/track/mlflow.py"},
     "optuna": {"sweeper/search.py"},
-    "matplotlib": {"sweeper/figures/drawing.py"},
+    "matplotlib": {"sweeper/figures/drawing.py", "sweeper/figures/drawing_search.py"},
 }
 HEAVY = {"torch", "ray", "mlflow", "optuna", "pandas", "scipy", "matplotlib"}
 

@@ -42,6 +42,9 @@ NAMES = {
     "rule": ("milestones", "plateau"),
 }
 
+# What an update moves: everything, one half of the model, or a critic beside it.
+UPDATES = ("joint", "encoder", "decoder", "critic")
+
 # Settings that only evaluation reads: they have an identity of their own.
 EVALUATION = ("evaluate",)
 
@@ -352,6 +355,64 @@ MATTERS: dict[tuple[str | None, str], Callable[[TextVaeConfig], bool]] = {
     ("optim", "decays"): decays_by("plateau"),
     ("optim", "milestones"): decays_by("milestones"),
 }
+
+
+def is_objective(name: str) -> Callable[[TextVaeConfig], bool]:
+    """Unlike `reads`: what only one objective's paper reports is reported of none of one's own."""
+    return lambda config: is_vae(config) and config.objective == name
+
+
+def floor(kind: str) -> tuple[str, ...]:
+    """Above the exact floor of a corpus that has one, which is the corpus's to say: a sweep
+    shows it under a profile with built-in corpora, and has a dash under one without."""
+    return tuple(f"test/nll_{kind}_above_floor{of}" for of in ("", "_se", "_t"))
+
+
+SUMMARY = ("au", "cosine", "cosine_batch", "kl", "mi_batch", "mi_full", "nelbo", "rec")
+
+# What a trial may measure, on the way or at last, and under which condition.
+MEASURED: tuple[tuple[Callable[[TextVaeConfig], bool], tuple[str, ...]], ...] = (
+    (
+        lambda config: True,
+        (
+            *("cost/updates", *(f"cost/updates_{kind}" for kind in UPDATES)),
+            *("cost/outer_steps", "cost/inner_steps", "cost/epochs"),
+            *("progress", "train/loss", "optim/lr", "best/epoch"),
+            *("test/sentences", "test/targets", "test/nll_unigram", "test/nll_floor"),
+        ),
+    ),
+    (
+        lambda config: not is_vae(config),
+        ("valid/nll_exact", "test/nll_exact", "test/ppl_exact", *floor("exact")),
+    ),
+    (
+        is_vae,
+        (
+            "kl/weight",
+            *(f"{split}/{name}" for split in ("valid", "test") for name in SUMMARY),
+            *("test/nll_iw", "test/nll_iw_se", "test/nll_iw_mc_se", "test/ppl_iw"),
+            *("test/iw_ess", "test/iw_ess_min", *floor("iw")),
+        ),
+    ),
+    (
+        lambda config: is_vae(config) and config.scheme == "aggressive",
+        ("aggressive/on",),
+    ),
+    (is_objective("dual"), ("test/nll_dual", "test/kl_dual", "test/mi_dual")),
+    (is_objective("wasserstein"), ("test/nll_at_centre",)),
+)
+
+# All that any configuration may measure.
+RESULTS = tuple(key for _, keys in MEASURED for key in keys)
+
+
+def reported(config: Mapping[str, Any]) -> frozenset[str] | None:
+    """The names of all that a trial of `config` may measure; None under a training scheme of
+    one's own, which may say what it likes. Raises ConfigError."""
+    settings = typed(config)
+    if is_vae(settings) and not is_built_in("scheme", settings.scheme):
+        return None
+    return frozenset(key for holds, keys in MEASURED if holds(settings) for key in keys)
 
 
 def corpus_names(root: Path | None) -> list[str]:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# What an update moves: everything, one half of the model, or a critic beside it.
-KINDS = ("joint", "encoder", "decoder", "critic")
+from trainers.config import UPDATES
 
 # One fused call per step: on small models the loop over parameters costs more than the
 # arithmetic.
@@ -36,7 +35,7 @@ class Updates:
         critic_lr: float | None = None,
     ) -> None:
         self.model, self.algorithm, self.clip, self.critic_lr = model, algorithm, clip, critic_lr
-        self.counts = dict.fromkeys(KINDS, 0)
+        self.counts = dict.fromkeys(UPDATES, 0)
         self.renew(lr)
 
     def renew(self, lr: float) -> None:

@@ -36,12 +36,13 @@ def sync(opened: Opened) -> None:
     plan = run.look(sweep, place)
     place.folder.prepare()
     courier = run.courier(sweep, plan, place, again=True)
-    run.results(sweep, plan, place, courier)
+    damage: list[str] = []
+    run.results(sweep, plan, place, courier, damage=damage)
     if courier.close(timeout=600):
         click.echo(undelivered(courier), err=True)
         sys.exit(UNFIT)
     click.echo(f"MLflow has all {len(plan.records) - len(plan.damage)} records")
-    admit_damage(plan, place)
+    admit_damage(plan, place, damage)
 
 
 @main.command("ui")

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,21 @@ def main(context: click.Context) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """A sweep file that was read, and where its things are; `given` is what the person gave
-    beside the file, as words of a command line."""
+    beside the file, as words of a command line. `searched` is the sweep as the file says it,
+    where that has a search: `sweep` is that of what it has found."""
 
     sweep: Sweep
     place: Any  # run.Place
     given: tuple[str, ...] = ()
+    searched: Sweep | None = None
+
+    def looked_up(self) -> Opened:
+        """With what the search, if there is one, has found by now."""
+        if self.searched is None:
+            return self
+        from sweeper import run
+
+        return replace(self, sweep=run.looked_up(self.searched, self.place))
 
 
 store_option = click.option(
@@ -141,7 +151,10 @@ def sweep_options(command: Callable) -> Callable:
             data or sweep.data_root, sweep.data_root_mark if data is None else None
         )
         place = Place(store=store.resolve(), data=corpora, tracking=tracking)
-        return command(Opened(sweep=sweep, place=place, given=given()), **rest)
+        opened = Opened(sweep=sweep, place=place, given=given())
+        if sweep.search:
+            opened = replace(opened, searched=sweep).looked_up()
+        return command(opened, **rest)
 
     with_sweep.__name__, with_sweep.__doc__ = command.__name__, command.__doc__
     own = getattr(command, "__click_params__", [])  # Click reads them from the last to the first.

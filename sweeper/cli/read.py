@@ -34,8 +34,9 @@ def show_table(opened: Opened, name: str | None, style: str, source: str) -> Non
     sweep = opened.sweep
     names = asked_for(name, "table", sweep, sweep.tables)
     plan = run.look(sweep, opened.place, source=source)
-    show(run.tables(sweep, plan, opened.place, names), style)
-    admit_damage(plan, opened.place)
+    damage: list[str] = []
+    show(run.tables(sweep, plan, opened.place, names, damage=damage), style)
+    admit_damage(plan, opened.place, damage)
 
 
 @main.command("figure")
@@ -57,10 +58,11 @@ def draw_figure(opened: Opened, name: str | None, styles: tuple[str, ...]) -> No
         raise SpecError(f"{sweep.source}: there are no figures in it")
     names = asked_for(name, "figure", sweep, sweep.figures)
     plan = run.look(sweep, place)
-    figures = run.figures(sweep, plan, place, names)
+    damage: list[str] = []
+    figures = run.figures(sweep, plan, place, names, damage=damage)
     for path in run.drawn(sweep, figures, place, styles):
         click.echo(shown(path))
-    admit_damage(plan, place)
+    admit_damage(plan, place, damage)
 
 
 @main.command("claims")
@@ -116,6 +118,7 @@ def write_report(opened: Opened, out: Path | None) -> None:
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place)
+    damage: list[str] = []
     page = run.report(
         sweep,
         plan,
@@ -123,12 +126,13 @@ def write_report(opened: Opened, out: Path | None) -> None:
         again=again("run", opened),
         retry=lambda state: f"{again('run', opened)} --retry {state}",
         repair=repair(place.store),
+        damage=damage,
     )
     path = (out or place.tables(sweep) / "report.html").absolute()
     make(path.parent)
     write_whole(path, page.encode())
     click.echo(shown(path))
-    admit_damage(plan, place)
+    admit_damage(plan, place, damage)
 
 
 def asked_for(name: str | None, what: str, sweep: Sweep, known: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from sweeper.budget import Account
-from sweeper.cli import costs
+from sweeper.cli import costs, searches
 from sweeper.cli.completing import dispatchers, trial_ids
 from sweeper.cli.frame import (
     BUDGET,
@@ -30,7 +30,6 @@ from sweeper.cli.frame import (
     sweep_options,
     where_option,
 )
-from sweeper.cli.searches import say_studies
 from sweeper.cli.words import (
     admit_damage,
     again,
@@ -47,6 +46,7 @@ from sweeper.cli.words import (
     undelivered,
 )
 from sweeper.design import expand
+from sweeper.errors import SpecError
 from sweeper.merges import merges
 from sweeper.plan import RETRIABLE, Plan
 from sweeper.record import Record
@@ -96,6 +96,9 @@ def run_sweep(
     from sweeper import run
     from sweeper.live import title
 
+    if opened.searched is not None:
+        refuse_where(where)
+        opened = searches.search(opened, by, slots, retry, delivering)
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, retry, where=where)
     refuse_damage(plan, place)
@@ -117,6 +120,7 @@ def run_sweep(
         click.echo(line, err=True)
     remember(opened, plan)
     lost: list[tuple[Trial, Record]] = []
+    damage: list[str] = []
     with delivering(run.courier(sweep, plan, place), opened) as outcome:
         before, untold = plan, {trial.key for trial in plan.todo}
 
@@ -130,7 +134,7 @@ def run_sweep(
             sweep, plan, plan.todo, place, machine, ended, account=account
         )
         plan = run.look_again(sweep, plan.trials, place, chosen=plan.chosen)
-        made = run.results(sweep, plan, place, outcome.courier)
+        made = run.results(sweep, plan, place, outcome.courier, damage=damage)
         # With a condition, what else the tables show was not asked for.
         asked = plan.filled and not lost and not untold
         outcome.filled = asked and (made.filled or where is not None)
@@ -151,10 +155,12 @@ def run_sweep(
             click.echo(f"{said}; the result that other code made stays", err=True)
         if exceeded := plan.counts["exceeded"]:
             click.echo(costs.raising(opened, exceeded), err=True)
+        admit_damage(plan, place, damage)
         if account.ended:
             click.echo(costs.reached(account, len(plan.todo), len(untold)), err=True)
             sys.exit(BUDGET)
         sys.exit(BUDGET if exceeded and plan.is_filled_but_for("exceeded") and not lost else FAILED)
+    admit_damage(plan, place, damage)
 
 
 @main.command("eval")
@@ -181,6 +187,7 @@ def evaluate_sweep(
     untrained = [trial for trial in plan.untrained if trial.id in chosen]
     click.echo(f"{sweep.name} · {sweep.profile}: {len(todo)} to score", err=True)
     lost: list[tuple[Trial, Record]] = []
+    damage: list[str] = []
     place.folder.prepare()
     remember(opened, plan, begun=True)
     machine = run.Machine.for_(sweep, by, slots) if todo else None
@@ -196,7 +203,7 @@ def evaluate_sweep(
             sweep, plan, todo, place, machine, ended, score_only=True
         )
         plan = run.look_again(sweep, plan.trials, place)
-        made = run.results(sweep, plan, place, outcome.courier)
+        made = run.results(sweep, plan, place, outcome.courier, damage=damage)
         outcome.filled = made.filled and plan.filled
         show(made.tables, "terminal")
     for trial, record in lost:
@@ -208,8 +215,14 @@ def evaluate_sweep(
     if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
+    admit_damage(plan, place, damage)
     if lost or untrained:
         sys.exit(FAILED)
+
+
+def refuse_where(where: str | None) -> None:
+    if where is not None:
+        raise SpecError("--where does not go with a search, which chooses its trials itself")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -349,9 +362,11 @@ def plan_sweep(
     a value that nothing is known of."""
     from sweeper import run
 
-    if opened.sweep.search:
-        say_studies(opened, as_json)
-        return
+    if opened.searched is not None:
+        refuse_where(where)
+        searches.say_studies(opened, as_json)
+        if not opened.sweep.include:
+            return
     plan = run.look(opened.sweep, opened.place, retry, where=where)
     account = run.account(opened.sweep, plan, opened.place)
     failed = False

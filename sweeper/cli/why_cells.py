@@ -14,7 +14,7 @@ import click
 
 from sweeper.cli.frame import Opened
 from sweeper.cli.why import Asked, clock, columns, filled
-from sweeper.cli.words import again
+from sweeper.cli.words import again, shown
 from sweeper.errors import CorruptRecord, SpecError, unknown
 from sweeper.plan import Plan
 from sweeper.record import Record
@@ -29,6 +29,7 @@ SHORT = 12  # characters of a digest
 MOST_RUNS, MOST_MISSING = 100, 12
 MADE = ("commit", "code", "data", "device", "host")  # said once where all runs have the same
 WITH_RESULT = ("done", "stale")
+JOURNAL = "/journal.jsonl"
 
 
 def is_path(given: str, opened: Opened) -> bool:
@@ -46,12 +47,24 @@ def show_cell(opened: Opened, plan: Plan, given: str, as_json: bool) -> None:
         first = next(iter(paths.split(given)), given)
         raise SpecError(f"{opened.sweep.source}: {unknown('table', first, names)}")
     parts = paths.split(given)[1:]
-    (table,) = run.tables(opened.sweep, plan, opened.place, [name])
+    damage: list[str] = []
+    (table,) = run.tables(opened.sweep, plan, opened.place, [name], damage=damage)
     i, j = paths.find(parts, table)
-    traced = Tracing(opened, plan, table).cell(i, j)
+    traced = Tracing(opened, plan, table, damage).cell(i, j)
     click.echo(json.dumps(as_data(traced), indent=1) if as_json else "\n".join(lines(traced)))
-    if any(run.state == "corrupt" for it in (traced, *traced.sides) for run in it.runs):
+    behind = [run for it in (traced, *traced.sides) for run in it.runs]
+    damaged = of_trials({run.trial.id for run in behind}, damage)
+    left = [said for said in damaged if JOURNAL not in said]  # A run says that of its journal.
+    for said in left:
+        click.echo(f"corrupt: {shown(opened.place.store)}/{said}", err=True)
+    if left or any(run.state == "corrupt" for run in behind):
         sys.exit(CorruptRecord.exit_code)
+
+
+def of_trials(ids: Iterable[str], damage: Iterable[str]) -> list[str]:
+    """What is damaged in the folders of these trials."""
+    own = set(ids)
+    return [said for said in damage if said.split("/")[1:2] and said.split("/")[1] in own]
 
 
 # ---- what is known of a cell
@@ -108,8 +121,9 @@ class Traced:
 class Tracing:
     """Where the parts of a number are looked up."""
 
-    def __init__(self, opened: Opened, plan: Plan, table: Table):
-        self.opened, self.plan, self.table = opened, plan, table
+    def __init__(self, opened: Opened, plan: Plan, table: Table, damage: Sequence[str] = ()):
+        """`damage` is what could not be believed where the table was made."""
+        self.opened, self.plan, self.table, self.damage = opened, plan, table, damage
         self.sweep = opened.sweep
         self.spec: TableSpec = self.sweep.tables[table.name]
         self.asked = Asked(opened, plan)
@@ -165,8 +179,8 @@ class Tracing:
             over = f" over {', '.join(spec.over)}" if spec.over else ""
             yield f"{source or metric.source}: {template}{over}"
         if spec.at is not None and column.kind not in ("paper",):
-            cost = f"{spec.at:,}" if isinstance(spec.at, int) else "those of the cheapest trial"
-            yield f"read at equal cost, in updates: {cost}"
+            many = "the updates of the cheapest" if spec.at == "min" else f"{spec.at:,} updates"
+            yield f"every trial read at its last measurement at or before {many}"
         if metric.scale != 1:
             yield f"times {metric.scale:g}"
         if metric.note:
@@ -186,13 +200,16 @@ class Tracing:
 
     def behind(self, trial: Trial, metric: Metric, column: Column) -> Behind:
         at = ", ".join(label_of(trial, axis) for axis in self.spec.over)
+        state, record = self.plan.states[trial.key], self.plan.records.get(trial.key)
+        said = record
         if self.spec.at is None or metric.source != column.metric.source:  # or of a reference
             value = self.readings.read(trial, metric).value
         else:
             value = self.scores(trial, column).get(at)
-        state = self.plan.states[trial.key]
-        because = "" if state == "done" else self.asked.because(trial, state)
-        record = self.plan.records.get(trial.key)
+            lost = [it for it in of_trials([trial.id], self.damage) if JOURNAL in it]
+            if lost and record is not None:
+                state, said = "corrupt", replace(record, error="; ".join(lost))
+        because = "" if state == "done" else self.asked.because(trial, state, said)
         return Behind(trial=trial, at=at, value=value, state=state, because=because, record=record)
 
     def scores(self, trial: Trial, column: Column) -> Mapping[str, float]:

@@ -52,31 +52,45 @@ def refuse_damage(plan: Plan, place: Any) -> None:
         raise CorruptRecord(*damaged(plan, place))
 
 
-def admit_damage(plan: Plan, place: Any) -> None:
-    """At the end of a verb that only reads: what it could not believe, and the exit code."""
-    if plan.damage:
-        for line in damaged(plan, place):
+def admit_damage(plan: Plan, place: Any, further: Sequence[str] = ()) -> None:
+    """At the end of a verb that only reads: what it could not believe, and the exit code.
+    `further` is what it met beside the records, in journals and files of trials."""
+    if plan.damage or further:
+        for line in damaged(plan, place, further):
             click.echo(line, err=True)
         sys.exit(CorruptRecord.exit_code)
 
 
-def damaged(plan: Plan, place: Any, most: int = 10) -> list[str]:
+def damaged(plan: Plan, place: Any, further: Sequence[str] = (), most: int = 10) -> list[str]:
     """A line for each of the first files that cannot be believed, and what is done about it."""
     from sweeper.track.mlflow import RUN
 
-    more = len(plan.damage) - most
-    published = [said for said in plan.damage if said.startswith(RUN)]
-    fix = remedy(place.store)
+    found = list(dict.fromkeys([*plan.damage, *further]))
+    more = len(found) - most
+    published = [said for said in found if said.startswith(RUN)]
+    left = [said for said in found if is_left_by_trainer(said)]
+    fixes = []
     if published:
-        fix = "where such a run is deleted, sweeper sync FILE publishes the record again"
+        fixes.append("where such a run is deleted, sweeper sync FILE publishes the record again")
+    elif len(left) < len(found):
+        fixes.append(remedy(place.store))
+    if left:
+        fixes.append(
+            "where the folder of a trial with such a file is deleted, the next run makes it anew"
+        )
     return [
         *(
             f"corrupt: {said}" if said in published else f"corrupt: {shown(place.store)}/{said}"
-            for said in plan.damage[:most]
+            for said in found[:most]
         ),
         *([f"and {more} more that are corrupt"] if more > 0 else []),
-        fix,
+        *fixes,
     ]
+
+
+def is_left_by_trainer(said: str) -> bool:
+    """Whether a damaged file is a trainer's own, which `gc --corrupt` does not look at."""
+    return "/artifacts/" in said.partition(":")[0]
 
 
 def remedy(store: Path) -> str:

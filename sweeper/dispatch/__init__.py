@@ -2,9 +2,10 @@
 
     dispatch(trials, surroundings, on_record, *, resources, slots=None, stop=None, hurry=None)
 
-`trials` may be lazy and are started in the order given. `on_record` is called here, in the
-caller's process, once for each trial that came to an end. When `stop` is set no trial is
-started, and those that run are closed at their next measurement and have no record: the
+`trials` may be lazy and are started in the order given; None among them is no trial: there is
+nothing to start now, and the next one is asked for a little later. `on_record` is called here,
+in the caller's process, once for each trial that came to an end. When `stop` is set no trial
+is started, and those that run are closed at their next measurement and have no record: the
 next run of the sweep continues them. They are waited for until `hurry` is set (None: it is
 `stop`), and then for some seconds.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from sweeper.record import Record
@@ -10,9 +11,11 @@ from sweeper.spec import Resources
 from sweeper.trial import Trial
 from sweeper.worker import Surroundings, execute
 
+PAUSE_SECONDS = 0.2  # where nothing is to be started now
+
 
 def dispatch(
-    trials: Iterable[Trial],
+    trials: Iterable[Trial | None],
     surroundings: Surroundings,
     on_record: Callable[[Record], None],
     *,
@@ -27,6 +30,9 @@ def dispatch(
     for trial in trials:
         if stop.is_set():
             return
+        if trial is None:
+            time.sleep(PAUSE_SECONDS)
+            continue
         record = execute(trial, surroundings, stopped=stop.is_set)
         if record is not None:  # None: stopped; or all that a probe was to say is said.
             on_record(record)

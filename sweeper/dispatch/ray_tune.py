@@ -57,6 +57,7 @@ RETRIES = 3  # of a trial whose worker died; a trainer's own error is a record a
 RESTARTS = 3  # of Tune, where it ends with trials left over
 GRACE_SECONDS = 5.0  # what running trials have to come to a measurement once in a hurry
 POLL_SECONDS = 0.1
+NO_MORE: Any = object()  # after the last of the trials
 OBJECT_STORE_BYTES = 128 * 2**20  # Nothing but configurations goes through it.
 
 
@@ -88,7 +89,7 @@ class Ended:
 
 
 def dispatch(
-    trials: Iterable[Trial],
+    trials: Iterable[Trial | None],
     surroundings: Surroundings,
     on_record: Callable[[Record], None],
     *,
@@ -127,7 +128,7 @@ class Supply(Searcher):
 
     def __init__(
         self,
-        trials: Iterable[Trial],
+        trials: Iterable[Trial | None],
         surroundings: Surroundings,
         stop: threading.Event,
         stop_file: Path,
@@ -137,19 +138,23 @@ class Supply(Searcher):
         self.ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self.fault: Exception | None = None  # of the caller's `trials`
         self._coming = iter(trials)
-        self._again: list[Trial] = []
+        self._again: list[Trial | None] = []
         self._started: dict[Key, Trial] = {}
         self._path = (os.getcwd(), *filter(None, sys.path))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """None: not now. Tune asks again, after what it has to do."""
         if self.stop.is_set():
             return Searcher.FINISHED
         try:
-            trial = self._again.pop(0) if self._again else next(self._coming, None)
+            trial = self._again.pop(0) if self._again else next(self._coming, NO_MORE)
         except Exception as fault:
-            self.fault, trial = fault, None
-        if trial is None:
+            self.fault, trial = fault, NO_MORE
+        if trial is NO_MORE:
             return Searcher.FINISHED
+        if trial is None:
+            time.sleep(POLL_SECONDS)
+            return None
         self._started[trial.key] = trial
         job = Job(trial=trial, surroundings=self.surroundings, path=self._path, stop=self.stop_file)
         return {"job": job}
@@ -166,7 +171,8 @@ class Supply(Searcher):
         self._again = [*self._started.values(), *self._again]
         self._started.clear()
         if not self._again:
-            self._again = [trial for trial in [next(self._coming, None)] if trial is not None]
+            coming = next(self._coming, NO_MORE)
+            self._again = [] if coming is NO_MORE else [coming]
         return bool(self._again)
 
     # Tune saves what it was given, to restore it later. Nothing of that is needed: the store
@@ -231,7 +237,8 @@ class Worker(tune.Trainable):
             fault.add_note(traceback.format_exc())
             return {"done": True, "fault": fault}
         may_be_none = job.surroundings.score_only or job.surroundings.retry
-        written = record is None or record.state == "done" or not may_be_none
+        done = record is None or record.state == "done"
+        written = done or (record.state != "pruned" and not may_be_none)
         return {
             "done": True,
             "stopped": record is None,

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from sweeper.errors import CorruptRecord
 from sweeper.figures.courses import Course, common_grid, course_of, mean_and_band
+from sweeper.figures.names import axis_label, metric_label, metric_named
 from sweeper.figures.panels import Figure, Line, Panel
 from sweeper.figures.points import cloud_of
-from sweeper.record import COST, Record
+from sweeper.figures.searched import compose_searched
+from sweeper.record import Record
+from sweeper.spec.search_types import SearchFigure
 from sweeper.spec.sweep import Curves, FigureSpec, Metric, Scatter, Sweep
 from sweeper.tables.footers import made
-from sweeper.tables.readings import Artifacts, Histories, Readings, fits, label_of
+from sweeper.tables.readings import Artifacts, Histories, Readings, fits, label_of, with_courses
 from sweeper.trial import Key, Trial
 
 LOST_SHOWN = 6  # groups of trials that are named
@@ -42,7 +45,11 @@ def compose(
     for a table; `histories` (trial -> measurements) is what curves are made of, `artifacts`
     (trial, name -> content) what points are."""
     readings = Readings(records=records, states=states, histories=histories)
+    if isinstance(spec, SearchFigure):  # of what was found, not of the design
+        return compose_searched(spec, sweep, trials, readings)
     shown = _shown(spec, sweep, trials)
+    if isinstance(spec, Curves):
+        readings = with_courses(readings, shown)
     lost = Lost(spec=spec, sweep=sweep, shown=shown)
     for trial in shown:
         state = readings.state(trial)
@@ -110,9 +117,8 @@ def _named(spec: FigureSpec, label: str | None) -> str:
 def _curves(
     spec: Curves, sweep: Sweep, done: Sequence[Trial], readings: Readings, lost: Lost
 ) -> Figure:
-    assert readings.histories is not None, "curves need the trials' histories"
     histories = {trial.key: tuple(readings.histories(trial)) for trial in done}
-    x = _metric(spec.x, sweep)
+    x = metric_named(spec.x, sweep)
     columns, series = (_labels(spec, sweep, axis) for axis in (spec.panels, spec.series))
 
     def lines(y: Metric, column: str | None, place: int) -> list[Line]:
@@ -134,15 +140,15 @@ def _curves(
         return Panel(lines=tuple(it for n in range(len(series)) for it in lines(y, column, n)))
 
     panels = tuple(
-        tuple(panel(_metric(name, sweep), column) for column in columns) for name in spec.y
+        tuple(panel(metric_named(name, sweep), column) for column in columns) for name in spec.y
     )
     return Figure(
         name=spec.name,
         kind="curves",
         columns=tuple(_named(spec, label) for label in columns),
-        rows=tuple(spec.y_labels.get(name) or _metric_label(name, sweep) for name in spec.y),
+        rows=tuple(spec.y_labels.get(name) or metric_label(name, sweep) for name in spec.y),
         panels=panels,
-        x_label=_x_label(spec, sweep),
+        x_label=spec.x_label or axis_label(spec.x, sweep),
         caption=spec.caption,
         footer=tuple(_what_lines_are(spec, panels)),
     )
@@ -169,22 +175,6 @@ def _what_lines_are(spec: Curves, panels: Sequence[Sequence[Panel]]) -> Iterator
         yield f"line: mean over {over} (n={most}); band: {BANDS[spec.band]}"
     if any(line.stepped for line in lines):
         yield "steps: each trial keeps its value until it has the next, up to where the first ends"
-
-
-def _metric(name: str, sweep: Sweep) -> Metric:
-    """The metric of that name, or a result's key as it was recorded."""
-    return sweep.metrics.get(name) or Metric(name=name, source=name)
-
-
-def _metric_label(name: str, sweep: Sweep) -> str:
-    metric = _metric(name, sweep)
-    return (metric.label or metric.name) + (f" ({metric.unit})" if metric.unit else "")
-
-
-def _x_label(spec: Curves, sweep: Sweep) -> str:
-    if spec.x_label:
-        return spec.x_label
-    return "parameter updates" if spec.x == COST else _metric_label(spec.x, sweep)
 
 
 # ---- points

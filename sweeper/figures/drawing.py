@@ -1,4 +1,5 @@
-"""A Figure in; the bytes of a picture out, PNG or PDF. The only module that loads matplotlib.
+"""A Figure in; the bytes of a picture out, PNG or PDF. With drawing_search, which it draws the
+figures of a search by, the only module that loads matplotlib.
 
 Sized for a paper's column or, with several columns of panels, its page; no text is smaller
 than that page can carry. No date goes into a file: what was drawn before is drawn the same.
@@ -13,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from sweeper.figures import drawing_search
+from sweeper.figures.looks import (
+    COLOURS,
+    COLUMN_INCHES,
+    PAGE_INCHES,
+    in_a_row,
+    look_of,
+    say_nothing,
+)
 from sweeper.figures.panels import Cloud, Figure, Line
 
-COLUMN_INCHES, PAGE_INCHES = 3.03, 6.30  # of the ACL's template
 CURVES_INCHES = 1.45  # the height of a row of panels; that of points is a panel's width
 DOTS_PER_INCH = 300
 SMALL_POINTS = 5.0  # the footer's type
 MANY = 2000  # points; more are drawn as pixels, also in a PDF
-
-# Okabe and Ito's colours, which colour-blind readers tell apart, the pale yellow left out.
-# Five dashes for seven colours: 35 series differ, and any two neighbours in both.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (2.5, 1)))
 
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -67,15 +71,21 @@ def draw(figure: Figure, style: str) -> bytes:
 
 def size_of(figure: Figure) -> tuple[float, float]:
     """Width and height, inches."""
-    columns = len(figure.columns)
-    width = COLUMN_INCHES if columns == 1 else PAGE_INCHES
-    if figure.kind == "curves":
+    columns, width = len(figure.columns), width_of(figure)
+    if figure.kind in drawing_search.DRAWINGS:
+        height = drawing_search.height_of(figure, width)
+    elif figure.kind == "curves":
         named = series_of(figure)
-        legend_rows = -(-len(named) // in_a_row(named, width))
+        legend_rows = -(-len(named) // in_a_row(named.values(), width))
         height = CURVES_INCHES * len(figure.rows) + 0.5 + 0.14 * legend_rows
     else:
         height = width / max(columns, 2) * len(figure.rows) + 0.25  # headings
     return width, height + 0.09 * len(lines_below(figure))
+
+
+def width_of(figure: Figure) -> float:
+    wide = len(figure.columns) > 1 or figure.kind in drawing_search.WIDE
+    return PAGE_INCHES if wide else COLUMN_INCHES
 
 
 METADATA = {
@@ -90,8 +100,9 @@ METADATA = {
 
 def lines_below(figure: Figure) -> list[str]:
     """The caption and the footer, broken to the figure's width."""
-    width = COLUMN_INCHES if len(figure.columns) == 1 else PAGE_INCHES
-    characters = int(width * 72 / (0.56 * SMALL_POINTS))  # A letter of DejaVu Sans, on average.
+    characters = int(
+        width_of(figure) * 72 / (0.56 * SMALL_POINTS)
+    )  # A letter of DejaVu Sans, on average.
     said = filter(None, (figure.caption, *figure.footer))
     return list(chain.from_iterable(textwrap.wrap(text, characters) for text in said))
 
@@ -100,11 +111,6 @@ def write_below(sheet: Any, figure: Figure) -> None:
     text = "\n".join(lines_below(figure))
     # As the label of the whole sheet: the layout leaves room for that.
     sheet.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_POINTS, color="#404040")
-
-
-def say_nothing(axes: Any) -> None:
-    axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="grey")
-    axes.set_yticks([])  # The other axis may be shared with a panel that has something.
 
 
 # ---- curves
@@ -148,22 +154,10 @@ def draw_line(axes: Any, line: Line) -> None:
             axes.plot(line.xs, edge, drawstyle=style, alpha=0.45, lw=0.3, **below)
 
 
-def look_of(place: int) -> dict[str, Any]:
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
-
-
 def series_of(figure: Figure) -> dict[int, str]:
     """Place -> label of the series that have a line anywhere, in order."""
     lines = (line for row in figure.panels for panel in row for line in panel.lines)
     return dict(sorted({line.place: line.label for line in lines}.items()))
-
-
-def in_a_row(named: dict[int, str], room_inches: float) -> int:
-    """How many entries of the legend stand beside each other."""
-    widths = [0.41 + 0.052 * len(label) for label in named.values()]  # a sample and its label
-    if sum(widths) <= room_inches:
-        return max(1, len(named))
-    return max(1, int(room_inches / max(widths)))
 
 
 def legend(sheet: Any, figure: Figure) -> None:
@@ -177,7 +171,7 @@ def legend(sheet: Any, figure: Figure) -> None:
         [Line2D([], [], **look_of(place)) for place in named],
         list(named.values()),
         loc="outside upper center",
-        ncols=in_a_row(named, sheet.get_figwidth()),
+        ncols=in_a_row(named.values(), sheet.get_figwidth()),
         frameon=False,
         handlelength=2.4,
         columnspacing=1.2,
@@ -276,4 +270,4 @@ def colour_limits(clouds: list[Cloud]) -> tuple[float, float] | None:
     return (min(map(np.min, found)), max(map(np.max, found))) if found else None
 
 
-DRAWINGS = {"curves": draw_curves, "scatter": draw_scatter}
+DRAWINGS = {"curves": draw_curves, "scatter": draw_scatter, **drawing_search.DRAWINGS}

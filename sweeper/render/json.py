@@ -1,5 +1,15 @@
-"""A Table in, JSON out: everything that is known of each cell, trial ids and the numbers of
-single seeds included. Free text is as in the sweep file."""
+"""A Table in, JSON out: everything that is known of each cell. Free text is as in the sweep
+file.
+
+`samples` are the numbers that the mean is of, one a training: its labels on the axes under
+`over` -> value. `runs` are all that a cell of values should have, with what each gave:
+
+    {"at": "0", "seed": 0, "trial": "126c1e7ffee28a69", "evaluation": "0d3b8a...",
+     "state": "value", "value": 81.2}
+
+`value` is scaled as printed, and null where there is none: `state` says why. What is made of
+other cells (a difference, a ratio), published or a reference has no runs of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,7 @@ import json
 import re
 from typing import Any
 
-from sweeper.tables import Cell, Column, Row, Table
+from sweeper.tables import Cell, Column, Row, Score, Table
 
 
 def render(table: Table) -> str:
@@ -58,6 +68,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "n": cell.n,
         "points": cell.points,
         "samples": dict(cell.samples),
+        "runs": [_run(run) for run in cell.runs],
         "states": dict(cell.states),
         "trials": list(cell.trials),
         "best": cell.best,
@@ -69,4 +80,15 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "p_circle": cell.p_circle,
         "untested": list(cell.untested),
         "notes": list(cell.notes),
+    }
+
+
+def _run(run: Score) -> dict[str, Any]:
+    return {
+        "at": run.at,
+        "seed": run.seed,
+        "trial": run.trial,
+        "evaluation": run.evaluation,
+        "state": run.state,
+        "value": run.value,
     }

@@ -38,7 +38,8 @@ thead { border-bottom: 1px solid var(--ink); }
 tbody + tbody { border-top: 1px solid var(--rule); }
 th, td { padding: .24em .65em; text-align: right; vertical-align: baseline; }
 th { font-weight: 500; max-width: 18rem; overflow-wrap: anywhere; min-width: 3.2em; }
-thead th { color: var(--soft); vertical-align: bottom; padding-top: .4em; }
+thead th { color: var(--soft); vertical-align: bottom; padding-top: .4em;
+  overflow-wrap: break-word; }
 thead th.over { text-align: center; border-bottom: 1px solid var(--rule); color: var(--ink); }
 th[scope=row], th.stub { text-align: left; padding-left: .15em; }
 th[scope=row] { width: max-content; max-width: none; }

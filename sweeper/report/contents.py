@@ -20,7 +20,15 @@ from sweeper.record import COST, PROGRESS, Measurement, Record
 from sweeper.render.markup import lines
 from sweeper.spec.sweep import Curves, Metric, Sweep
 from sweeper.tables import Table
-from sweeper.tables.readings import ABSENT, Readings, averaged, fits, label_of
+from sweeper.tables.readings import (
+    ABSENT,
+    Artifacts,
+    Histories,
+    Readings,
+    averaged,
+    fits,
+    label_of,
+)
 from sweeper.track.folder import Folder
 from sweeper.trial import Key, Trial
 
@@ -77,9 +85,10 @@ class Outlay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """A point of the plot of a metric against updates: one combination of labels. `column` is
-    what is said of the plot that it stands in, `values` has one of each training that has the
-    metric, `points` is how many of them there should be."""
+    """A point of a plot of a metric against updates: one combination of labels. `column` is
+    what is said of the plot, of which nothing stands in two unless an axis does not exist for
+    it; `values` has one of each training that has the metric, `points` is how many of them
+    there should be."""
 
     column: str
     system: str
@@ -144,6 +153,9 @@ def gather(
     plan: Plan,
     folder: Folder,
     *,
+    histories: Histories,
+    artifacts: Artifacts,
+    damage: list[str],
     tables: Sequence[Table],
     claims: Verdicts,
     figures: Sequence[Figure],
@@ -152,8 +164,10 @@ def gather(
     retry: Callable[[str], str],
     repair: str,
 ) -> Contents:
+    """`histories` and `artifacts` read the store, as for tables; `damage` is what could not be
+    believed so far, and is given what cannot be here."""
     places = places_of(sweep)
-    store = _Reader(folder)
+    store = _Reader(folder, histories, artifacts, damage)
     courses, course_notes, unshown = _courses(sweep, plan, places, store)
     systems = _systems(sweep, plan, places)
     metric, spots = _spots(sweep, plan, places, systems)
@@ -178,25 +192,40 @@ def gather(
         again=again,
         retry=retry,
         repair=repair,
-        notes=tuple(dict.fromkeys(store.damaged)),
+        notes=tuple(damage),
     )
 
 
 class _Reader:
-    """The store, of which nothing is read twice; `damaged` is what cannot be believed."""
+    """The store, of which nothing is read twice; `damage` is what cannot be believed."""
 
-    def __init__(self, folder: Folder):
-        self.folder = folder
-        self.damaged: list[str] = []
+    def __init__(
+        self, folder: Folder, histories: Histories, artifacts: Artifacts, damage: list[str]
+    ):
+        self.folder, self.damage = folder, damage
+        self._read_course, self._read_artifact = histories, artifacts
         self._there = set(folder.ids())
-        self._histories: dict[Key, tuple[Measurement, ...]] = {}
+        self._courses: dict[Key, tuple[Measurement, ...] | CorruptRecord] = {}
         self._totals: dict[str, dict[str, Any] | None] = {}
 
+    def course(self, trial: Trial) -> tuple[Measurement, ...]:
+        """Raises CorruptRecord, each time that it is asked for one that cannot be believed."""
+        if trial.key not in self._courses:
+            try:
+                self._courses[trial.key] = tuple(self._read_course(trial))
+            except CorruptRecord as fault:
+                self._courses[trial.key] = fault
+        found = self._courses[trial.key]
+        if isinstance(found, CorruptRecord):
+            raise found
+        return found
+
     def history(self, trial: Trial) -> tuple[Measurement, ...]:
-        if trial.key not in self._histories:
-            read = self._believed(lambda: self.folder.history(trial.id, trial.evaluation_id))
-            self._histories[trial.key] = read or ()
-        return self._histories[trial.key]
+        """The course; nothing of one that cannot be believed."""
+        try:
+            return self.course(trial)
+        except CorruptRecord:
+            return ()
 
     def totals(self, trial_id: str) -> dict[str, Any] | None:
         if trial_id not in self._there:
@@ -211,7 +240,7 @@ class _Reader:
         names = [name.removeprefix("artifacts/") for name in listed if name.endswith(TEXTS)]
         found = []
         for name in names[:MOST_FILES]:
-            content = self._believed(lambda name=name: self.folder.artifact(trial.id, name))
+            content = self._believed(lambda name=name: self._read_artifact(trial, name))
             found += [(name, content)] if content else []
         return found
 
@@ -220,7 +249,8 @@ class _Reader:
             return read()
         except CorruptRecord as fault:
             # Without the place of the store, which is nobody else's.
-            self.damaged += [str(p).replace(f"{self.folder.root}/", "") for p in fault.problems]
+            said = [str(p).replace(f"{self.folder.root}/", "") for p in fault.problems]
+            self.damage += [it for it in said if it not in self.damage]
             return None
 
 
@@ -304,7 +334,7 @@ def _courses(
             plan.trials,
             plan.records,
             states=plan.states,
-            histories=store.history,
+            histories=store.course,
         )
         notes += figure.footer
         for key, panels in zip(keys, figure.panels, strict=True):
@@ -419,8 +449,9 @@ def _spots(
 ) -> tuple[Metric | None, tuple[Spot, ...]]:
     """The first metric that is to be small (else the first that is to be great) against the
     updates that it took, for each combination of all axes but those averaged over. A front
-    is one of each combination of columns: what differs there, such as a corpus, is not
-    compared. A training that is scored in several ways is one value, their mean."""
+    is one of each combination of the axes that are `told_apart`, those at the levels of the
+    first table's `where` first; a point where such an axis does not exist is in the plots of
+    all its levels. A training that is scored in several ways is one value, their mean."""
     ranked = [m for m in sweep.metrics.values() if m.goal and m.source != COST]
     metric = next((m for m in ranked if m.goal == "min"), next(iter(ranked), None))
     if places is None or metric is None:
@@ -431,7 +462,11 @@ def _spots(
     for trial in plan.trials:
         labels = tuple(label_of(trial, axis) for axis in apart)
         groups.setdefault(labels, {}).setdefault(trial.id, {})[trial.key] = trial
-    spots = []
+    separate = told_apart(sweep, places)
+    plots = _plots([dict(zip(apart, labels, strict=True)) for labels in groups], separate)
+    pins = {axis: label for axis, label in places.where.items() if axis in separate}
+    plots.sort(key=lambda plot: not all(plot[axis] in (x, ABSENT) for axis, x in pins.items()))
+    spots: list[tuple[int, Spot]] = []
     for labels, there in groups.items():
         found = []
         for scored in there.values():
@@ -444,22 +479,55 @@ def _spots(
             continue
         at = dict(zip(apart, labels, strict=True))
         system = at[places.systems]
-        told = [
-            spoken(axis, x) for axis, x in at.items() if axis not in places.columns and x != ABSENT
-        ]
-        spots.append(
-            Spot(
-                column=" · ".join(spoken(axis, at[axis]) for axis in places.columns),
-                system=system,
-                place=systems.index(system) if system in systems else len(systems),
-                labels=" · ".join(told),
-                cost=sum(cost for cost, _ in found) / len(found),
-                values=tuple(value for _, value in found),
-                points=len(there),
-            )
+        told = [spoken(axis, x) for axis, x in at.items() if axis not in separate and x != ABSENT]
+        spot = Spot(
+            column="",
+            system=system,
+            place=systems.index(system) if system in systems else len(systems),
+            labels=" · ".join(told),
+            cost=sum(cost for cost, _ in found) / len(found),
+            values=tuple(value for _, value in found),
+            points=len(there),
         )
+        spots += [
+            (n, replace(spot, column=_heading(plot)))
+            for n, plot in enumerate(plots)
+            if _belongs(at, plot)
+        ]
     sign = 1.0 if metric.goal == "min" else -1.0
-    return metric, tuple(replace(spot, front=on_front(spot, spots, sign)) for spot in spots)
+    ordered = [spot for _, spot in sorted(spots, key=lambda pair: pair[0])]
+    return metric, tuple(replace(spot, front=on_front(spot, ordered, sign)) for spot in ordered)
+
+
+def told_apart(sweep: Sweep, places: Places) -> tuple[str, ...]:
+    """The axes whose levels are not compared with each other: what a table has as columns,
+    such as a corpus, and what it pins by `where`. The systems themselves are, whatever
+    another table does with them, and what is averaged over has no level of its own."""
+    tables = sweep.tables.values()
+    named = [*places.columns, *(axis for spec in tables for axis in (*spec.columns, *spec.where))]
+    within = (places.systems, *places.over)
+    return tuple(axis for axis in dict.fromkeys(named) if axis not in within)
+
+
+def _plots(points: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[dict[str, str]]:
+    """The combinations of these axes at which there are points, in their order, without those
+    of which all points are in another's plot, too."""
+    found = list({tuple(at[axis] for axis in axes): None for at in points})
+    plots = [dict(zip(axes, labels, strict=True)) for labels in found]
+    return [one for one in plots if not any(_belongs(one, it) for it in plots if it != one)]
+
+
+def _heading(plot: Mapping[str, str]) -> str:
+    """Of no two plots the same: where an axis does not exist, the others are named."""
+    there = {axis: label for axis, label in plot.items() if label != ABSENT}
+    if len(there) < len(plot):
+        return " · ".join(f"{axis} {label}" for axis, label in there.items())
+    return " · ".join(spoken(axis, label) for axis, label in there.items())
+
+
+def _belongs(at: Mapping[str, str], plot: Mapping[str, str]) -> bool:
+    """Whether a point has the levels of a plot, on the axes that exist for it."""
+    return all(at[axis] in (label, ABSENT) for axis, label in plot.items())
 
 
 def on_front(spot: Spot, spots: Sequence[Spot], sign: float) -> bool:

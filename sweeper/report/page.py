@@ -17,7 +17,7 @@ from sweeper.render import html
 from sweeper.render.markup import LINE, Child, Html, block, document, joined, tag
 from sweeper.render.style import STYLE
 from sweeper.report import drawing
-from sweeper.report.contents import MOST_SAMPLED, Contents, Spot
+from sweeper.report.contents import MOST_SAMPLED, Contents, Spot, told_apart
 from sweeper.report.look import SCRIPT, STYLE_OF_REPORT
 from sweeper.report.runs import SHORT, Cards, clock, codes, commit, day, titled, updates
 from sweeper.sizes import bytes_in_words
@@ -28,7 +28,8 @@ from sweeper.trial import Key, Trial
 MOST_LISTED = 400  # runs in the list of all
 FEW = 12  # trials that ended without a result: what is listed, and not folded
 MOST_LACKING = 40  # trials named under what is missing
-MOST_OPEN = 6  # metrics whose curves are not folded
+MOST_OPEN = 6  # metrics whose curves, and plots against updates, that are not folded
+MOST_PLOTS = 48  # of a metric against updates
 MOST_CHOICES = 24  # series that can be brought forward by a choice: as many as have curves
 
 TEXTS = ("why", "numbers", "commit")  # headings of what is read, not compared
@@ -335,7 +336,7 @@ def pareto(contents: Contents) -> Section | None:
         return Section(name="pareto", title=title, body=tag("p", said, class_="note"))
     columns = list(dict.fromkeys(spot.column for spot in contents.spots))
     figures = []
-    for column in columns:
+    for column in columns[:MOST_PLOTS]:
         here = [spot for spot in contents.spots if spot.column == column]
         marks = [mark(spot, metric) for spot in here]
         front = sorted((m for m in marks if m.front), key=lambda m: m.x)
@@ -351,6 +352,8 @@ def pareto(contents: Contents) -> Section | None:
                 class_="panel",
             )
         )
+    summary = tag("summary", f"{len(figures[MOST_OPEN:])} plots more, of other levels")
+    folded = tag("details", summary, tag("div", *figures[MOST_OPEN:], class_="panels"))
     shown = {spot.place: places.titled(spot.system) for spot in contents.spots}
     better = "lower" if metric.goal == "min" else "higher"
     over = ", ".join(places.over) or "nothing"
@@ -358,6 +361,16 @@ def pareto(contents: Contents) -> Section | None:
         f"a point: the mean over {over}, and the range of {name}; {better} is better",
         "the front: points that no other of their plot beats in one without losing in the other",
     ]
+    if apart := told_apart(contents.sweep, places):
+        each = apart[0] if len(apart) == 1 else f"combination of {', '.join(apart)}"
+        notes.append(
+            f"a plot, and a front, for each {each}: what columns of a table tell apart, or its "
+            "where pins, is not compared"
+        )
+        lacking = {axis for trial in contents.plan.trials for axis in {*apart} - {*trial.labels}}
+        notes += [f"what has no {axis} is in the plot of each" for axis in apart if axis in lacking]
+    if len(columns) > MOST_PLOTS:
+        notes.append(f"the first {MOST_PLOTS} of {len(columns)} such plots")
     if any(spot.short for spot in contents.spots):
         notes.append("n=k of more: short of runs, drawn and not compared for the front")
     return Section(
@@ -366,7 +379,8 @@ def pareto(contents: Contents) -> Section | None:
         body=tag(
             "div",
             legend("pareto", sorted(shown.items())),
-            tag("div", *figures, class_="panels"),
+            tag("div", *figures[:MOST_OPEN], class_="panels"),
+            folded if figures[MOST_OPEN:] else None,
             tag("ul", *(tag("li", note) for note in notes), class_="notes"),
             class_="plots",
         ),

@@ -115,6 +115,8 @@ class Cards:
             metric = column.metric
             text = NONE if sample is None else numeral(sample, ".6g", unit=metric.unit)
             state = self.plan.states[trial.key]
+            if any(run.state == "corrupt" and run.trial == trial.id for run in cell.runs):
+                state = "corrupt"  # on the way to its result
             text = text if sample is not None or state in ("done", "stale") else state
             value = [tag("td", text)]
         return tag(

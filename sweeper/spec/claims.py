@@ -45,6 +45,10 @@ def claims(
         known.problems.refuse(node.mark, f"claims must be a mapping, not {node.kind}")
         return {}
     check_names(node.value, "claim", known.problems)
+    if known.search and node.value:
+        said = "claims are about the trials of a design, and a search chooses its own"
+        known.problems.refuse(node.place, said, "claims")
+        return {}
     for name, table in tables.items():
         if name.casefold() == PAGE and node.value:
             known.problems.refuse(

@@ -6,16 +6,20 @@ features: {kind: scatter, artifact: valid_features.npz, array: features, panels:
            where: {seed: 0}}
 pareto:   {kind: pareto, x: cost/updates, y: valid/nll_iw, by: dataset}      of a search
 weight:   {kind: importance, metric: valid/nll_iw}
+course:   {kind: history, metric: valid/nll_iw}
+each:     {kind: slices, metric: valid/nll_iw, keys: [kl.start, word_dropout]}
+together: {kind: parallel, metric: valid/nll_iw}
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from sweeper.errors import quoted, unknown
+from sweeper.errors import Mark, quoted, unknown
 from sweeper.spec.loader import Node
 from sweeper.spec.search import key_of, metric_of
-from sweeper.spec.search_types import Importance, Pareto
+from sweeper.spec.search_types import History, Importance, Parallel, Pareto, Slices
 from sweeper.spec.section import ARRAY, NPZ_PART, RESULT_KEY, Form, Section, check_names
 from sweeper.spec.sweep import Curves, FigureSpec, Scatter
 from sweeper.spec.tables import Known, axis_of, check_axes, pinned, renamed
@@ -27,9 +31,10 @@ COMMON = ("kind", "panels", "where", "labels", "caption", "write")
 CURVES = (*COMMON, "x", "y", "series", "over", "band", "x_label", "y_labels")
 SCATTER = (*COMMON, "artifact", "array", "colour", "rows")
 PARETO = ("kind", "x", "y", "by", "where", "show", "labels", "caption", "write")
-IMPORTANCE = ("kind", "metric", "caption", "write")
+OF_A_METRIC = ("kind", "metric", "caption", "write")  # over trials of a search
+BY_KEYS = (*OF_A_METRIC, "keys")
 SHOWN = ("front", "baseline")
-OF_A_SEARCH = ("pareto", "importance")
+OF_A_SEARCH = ("pareto", "importance", "history", "slices", "parallel")
 
 ARTIFACT = Form(
     rf"({NPZ_PART}/)*{NPZ_PART}\.npz",
@@ -59,6 +64,11 @@ def figure(name: str, node: Node, known: Known) -> FigureSpec | None:
         section.refuse(
             said.mark, f"{section.name}: kind {kind} needs 'search:', which this file has not"
         )
+        return None
+    if kind in KINDS and kind not in OF_A_SEARCH and known.search:
+        of_one = ", ".join(OF_A_SEARCH)
+        wrong = f"{section.name}: a file with a search has figures of it: kind is one of {of_one}"
+        section.refuse(said.mark, wrong)
         return None
     return read(name, section, known) if read else None
 
@@ -91,6 +101,7 @@ def curves(name: str, section: Section, known: Known) -> Curves:
         y_labels=axis_labels(section, y),
         write=section.names("write", "format", FORMATS) or FORMATS,
         mark=section.node.place,
+        places=written_at(section),
     )
 
 
@@ -139,18 +150,39 @@ def pareto(name: str, section: Section, known: Known) -> Pareto:
         caption=section.text("caption"),
         write=section.names("write", "format", FORMATS) or FORMATS,
         mark=section.node.place,
+        places=section.places("x", "y"),
     )
 
 
 def importance(name: str, section: Section, known: Known) -> Importance:
+    return Importance(name=name, **of_a_metric(section, known))
+
+
+def history(name: str, section: Section, known: Known) -> History:
+    return History(name=name, **of_a_metric(section, known))
+
+
+def slices(name: str, section: Section, known: Known) -> Slices:
+    return Slices(name=name, keys=searched_keys(section, known), **of_a_metric(section, known))
+
+
+def parallel(name: str, section: Section, known: Known) -> Parallel:
+    return Parallel(name=name, keys=searched_keys(section, known), **of_a_metric(section, known))
+
+
+def of_a_metric(section: Section, known: Known) -> dict[str, Any]:
     section.required("metric")
-    return Importance(
-        name=name,
-        metric=metric_of(section, known.metrics),
-        caption=section.text("caption"),
-        write=section.names("write", "format", FORMATS) or FORMATS,
-        mark=section.node.place,
-    )
+    return {
+        "metric": metric_of(section, known.metrics),
+        "caption": section.text("caption"),
+        "write": section.names("write", "format", FORMATS) or FORMATS,
+        "mark": section.node.place,
+        "places": section.places("metric"),
+    }
+
+
+def searched_keys(section: Section, known: Known) -> tuple[str, ...]:
+    return section.names("keys", "key", known.search.space)
 
 
 def measured(section: Section, key: str, known: Known) -> tuple[str, ...]:
@@ -165,6 +197,13 @@ def measured(section: Section, key: str, known: Known) -> tuple[str, ...]:
         return ()
     keys = [item.text for item in items if "/" in item.text and RESULT_KEY.fits(item.text)]
     return section.known_names(items, "metric or result key", [*known.metrics, *keys])
+
+
+def written_at(section: Section) -> dict[str, Mark]:
+    """ "x" and each of `y` -> where it is written."""
+    node = section.entries.get("y")
+    items = node.value if node is not None and node.is_list else ()
+    return section.places("x", "y") | {item.text: item.mark for item in items}
 
 
 def axis_labels(section: Section, y: tuple[str, ...]) -> dict[str, str]:
@@ -189,5 +228,8 @@ KINDS = {
     "curves": (CURVES, curves),
     "scatter": (SCATTER, scatter),
     "pareto": (PARETO, pareto),
-    "importance": (IMPORTANCE, importance),
+    "importance": (OF_A_METRIC, importance),
+    "history": (OF_A_METRIC, history),
+    "slices": (BY_KEYS, slices),
+    "parallel": (BY_KEYS, parallel),
 }

@@ -493,7 +493,7 @@ def table() -> Schema:
         ),
         "beside": said("Published values beside ours.", one_of(BESIDE)),
         "at": said(
-            "Every trial at equal cost.",
+            "Every trial at its last measurement at or before so many updates.",
             closed(
                 AT,
                 {
@@ -553,6 +553,7 @@ def figure_entries() -> dict[str, Schema]:
         "by": said("Axes: a colour for each point.", some(TEXT)),
         "show": said("What stands out.", some(one_of(SHOWN))),
         "metric": said("Of the validation split.", TEXT),
+        "keys": said("Of the space, in this order; else all.", some(TEXT)),
     }
 
 

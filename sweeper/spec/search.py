@@ -36,6 +36,8 @@ from sweeper.spec.layers import Layer, nodes, over
 from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
 from sweeper.spec.search_types import (
+    BASELINE,
+    CONFIGURATION,
     Choice,
     Objective,
     Parameter,
@@ -171,8 +173,11 @@ def search(
 
 
 def study_axes(search: SearchSpec, axes: Mapping[str, Axis]) -> dict[str, Axis]:
-    """The axes on which what a search promoted lies: those of its studies, and the seeds."""
+    """The axes on which what a search promoted lies: those of its studies, the configurations,
+    of which the file's own is known before, and the seeds."""
     found = {name: axes[name] for name in search.for_each if name in axes}
+    own = Level(label=BASELINE, set={}, mark=search.mark)
+    found[CONFIGURATION] = Axis(name=CONFIGURATION, levels=(own,), mark=search.mark)
     if search.promote:
         levels = (
             Level(label=str(seed), set={"seed": Setting(value=seed)})
@@ -199,6 +204,9 @@ def check_searched(search: SearchSpec, design: Design, given: Settings, problems
             )
     for key in searched.keys() & given.keys():
         problems.refuse(None, f"--set {key}: it is searched; set a key that is not", key)
+    if taken := [axis for axis in design.axes if axis.name == CONFIGURATION]:
+        said = f"axis {CONFIGURATION!r} is that of what the search finds: give this another name"
+        problems.refuse(taken[0].mark, said, CONFIGURATION)
     for point in design.include:
         problems.refuse(
             point.mark, "a search has a study for each point of the cross: no 'include'", "include"
@@ -251,7 +259,13 @@ def goals(section: Section, metrics: Mapping[str, Metric]) -> tuple[Objective, .
         metric = metric_of(inner, metrics)
         if metric and metric in [objective.metric for objective in found]:
             inner.refuse(inner.entries["metric"].mark, f"{metric!r} is an objective twice")
-        found.append(Objective(metric=metric, goal=inner.choice("goal", GOALS, "min")))
+        found.append(
+            Objective(
+                metric=metric,
+                goal=inner.choice("goal", GOALS, "min"),
+                mark=inner.places("metric").get("metric"),
+            )
+        )
     return tuple(found)
 
 
@@ -707,6 +721,7 @@ def prune(
         goal=inner.choice("goal", GOALS, goal or "min"),
         grace=share(inner, "grace"),
         factor=inner.whole("factor", 2, least=2),
+        places=inner.places("metric", "by"),
     )
 
 
@@ -744,6 +759,7 @@ def promote(section: Section, axes: Mapping[str, Axis]) -> Promote | None:
         top=top,
         seeds=seeds(inner),
         score_on=inner.choice("score_on", SPLITS, "test"),
+        mark=inner.node.place,
     )
 
 

@@ -1,5 +1,6 @@
 """The types of a sweep file's `search:`: which configurations a search may try, how it chooses
-among them, and what becomes of the best."""
+among them, and what becomes of the best. `places` say where names of metrics and result keys
+are written."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from sweeper.errors import Mark
 
 if TYPE_CHECKING:
     from sweeper.spec.sweep import Condition  # which names these types, too
+
+CONFIGURATION = "configuration"  # the axis on which what a search found lies
+BASELINE = "as in the file"  # its level that is the file's own configuration
 
 Scalar = str | int | float | bool | None
 
@@ -45,6 +49,37 @@ Parameter = Choice | Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One trial of a study: the `number`th of that at the labels `at` (axis -> label), with
+    `point` (key -> value) over the file's own configuration, called `label`. `values` are what
+    the search and its figures read (metric or result key -> number): of a complete trial its
+    result, of a pruned one what it had when it was stopped. `feasible`: it is complete and
+    satisfies every constraint; `front`: no other feasible trial of its study beats it in every
+    objective. `trial_id` and `evaluation_id` say which records it has."""
+
+    at: Mapping[str, str]
+    number: int
+    state: Literal["waiting", "running", "complete", "pruned", "failed"]
+    point: Mapping[str, Scalar] = field(default_factory=dict)
+    label: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool = False
+    front: bool = False
+    why: str | None = None  # it was pruned, failed, or is not feasible
+    trial_id: str | None = None
+    evaluation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search has come to so far: all that was `tried`, study by study, and the file's own
+    configuration for each study that has a record of it (`baselines`, number -1)."""
+
+    tried: tuple[Tried, ...] = ()
+    baselines: tuple[Tried, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampler:
     """How the next point is chosen: one of Optuna's samplers, or "package.module:thing", and
     the arguments it is made with."""
@@ -60,6 +95,7 @@ class Objective:
 
     metric: str
     goal: Literal["min", "max"]
+    mark: Mark | None = field(default=None, compare=False)  # of the metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +110,7 @@ class Prune:
     factor: int
     by: str = "cost/updates"
     goal: Literal["min", "max"] = "min"
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +123,7 @@ class Promote:
     front: bool = True
     top: int | None = None
     score_on: Literal["test", "valid"] = "test"
+    mark: Mark | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +154,7 @@ class SearchRows:
     result key `order_by`."""
 
     order_by: str
+    mark: Mark | None = field(default=None, compare=False)  # of `order_by`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +172,7 @@ class Pareto:
     caption: str | None = None
     write: tuple[str, ...] = ("png", "pdf")
     mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,3 +185,48 @@ class Importance:
     caption: str | None = None
     write: tuple[str, ...] = ("png", "pdf")
     mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A figure of `metric` trial by trial, and of the best that was found so far, a panel for
+    each study."""
+
+    name: str
+    metric: str
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """A figure of `metric` against the value of each of `keys` (empty: all of the space), a
+    panel for each, study by study."""
+
+    name: str
+    metric: str
+    keys: tuple[str, ...] = ()
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    """A figure with an axis for each of `keys` (empty: all of the space) and one for `metric`,
+    and a line through them for each trial that is complete, a panel for each study."""
+
+    name: str
+    metric: str
+    keys: tuple[str, ...] = ()
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+
+
+SearchFigure = Pareto | Importance | History | Slices | Parallel

@@ -94,6 +94,10 @@ class Section:
             return node.value
         return default
 
+    def places(self, *keys: str) -> dict[str, Mark]:
+        """Where the values of those keys stand that are there."""
+        return {key: self.entries[key].mark for key in keys if key in self.entries}
+
     def number(
         self, key: str, default: Any = None, *, over: float = 0, below: float = float("inf")
     ) -> Any:

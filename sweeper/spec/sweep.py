@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sweeper.errors import Mark
 from sweeper.spec.expressions import Expression, written
-from sweeper.spec.search_types import Importance, Pareto, SearchRows, SearchSpec
+from sweeper.spec.search_types import Found, SearchFigure, SearchRows, SearchSpec
 from sweeper.trial import TrainerRef, digest
 
 Settings = Mapping[str, "Setting"]  # dotted key -> what was written, and where
@@ -83,7 +83,7 @@ class Metric:
     """How a recorded metric is shown. `source` is its key in a result, `fallback` (`or:`)
     another that may stand in, marked with the level's note. `goal` ranks; `scale`
     multiplies before `format` (a closed grammar: `.1f`, `.0f`, `,.0f`, `.2e`, `g`).
-    `note` is a footnote of the metric's column."""
+    `note` is a footnote of the metric's column. `places`: where `from` and `or` are written."""
 
     name: str
     source: str
@@ -95,6 +95,7 @@ class Metric:
     scale: float = 1.0
     note: str | None = None
     mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,7 @@ class Reference:
 
     label: str
     values: Mapping[str, str]
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +209,10 @@ class RelativeTo:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSpec:
     """A query over records. Every axis of the sweep is `rows`, in `columns`, pinned by
-    `where` (axis -> label), or under `over`; where the rows are what was `searched`, `rows`
-    is "". `rows_only` selects and orders row labels, `labels` renames labels of rows and
-    columns, the rows' axis and metrics for display, `rules_after` are row labels.
-    `groups` are headings over rows, in this order, below the rows that are in none.
+    `where` (axis -> label), or under `over`; `searched` rows are what a search found.
+    `rows_only` selects and orders row labels, `labels` renames labels of rows and columns, the
+    rows' axis and metrics for display, `rules_after` are row labels. `groups` are headings
+    over rows, in this order, below the rows that are in none.
     `cell` is a template over {mean} {sd} {ci95} {n} {min} {max}; `at` reads every trial
     at so many updates, "min" at those of the cheapest."""
 
@@ -245,7 +247,8 @@ class Curves:
     for each level of `panels`, a line for each level of `series`. A line is the mean over the
     axes under `over`, in a band of their range, their standard deviation or the 95% interval
     of the mean. `x` and `y` are names of metrics or result keys; `y_labels` names some of `y`
-    on their axes; `series_only` and `panels_only` select and order labels."""
+    on their axes; `series_only` and `panels_only` select and order labels. `places`: where each
+    of `x` and `y` is written."""
 
     name: str
     y: tuple[str, ...]
@@ -263,6 +266,7 @@ class Curves:
     y_labels: Mapping[str, str] = field(default_factory=dict)
     write: tuple[str, ...] = ("png", "pdf")
     mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +290,7 @@ class Scatter:
     mark: Mark | None = None
 
 
-FigureSpec = Curves | Scatter | Pareto | Importance
+FigureSpec = Curves | Scatter | SearchFigure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +315,8 @@ class ClaimSpec:
 class Sweep:
     """A sweep file under one profile, imports and profile already merged in. `base` and
     the levels keep where each value was written. `reported` is the published values, as
-    plain data: table -> row -> column path -> value. `data_root` is the folder of corpora."""
+    plain data: table -> row -> column path -> value. `data_root` is the folder of corpora. `found`
+    is what its `search` has come to, once that was looked up: no file says it."""
 
     name: str
     source: Path
@@ -331,6 +336,7 @@ class Sweep:
     resources: Resources = Resources()
     budget: Budget = Budget()
     search: SearchSpec | None = None
+    found: Found | None = None
     reported: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None  # absolute
     data_root_mark: Mark | None = None

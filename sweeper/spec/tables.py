@@ -10,8 +10,9 @@ from sweeper.errors import quoted, unknown
 from sweeper.spec.loader import Node
 from sweeper.spec.numbers import CELL_FIELDS, FORMAT, bad_format, fault_in_template
 from sweeper.spec.problems import UNSHOWN, Problems
+from sweeper.spec.search import TEST as TEST_SPLIT
 from sweeper.spec.search import key_of, study_axes
-from sweeper.spec.search_types import SearchRows, SearchSpec
+from sweeper.spec.search_types import BASELINE, CONFIGURATION, SearchRows, SearchSpec
 from sweeper.spec.section import (
     ARRAY,
     GOALS,
@@ -107,6 +108,7 @@ def metric(name: str, node: Node, problems: Problems) -> Metric:
         scale=section.number("scale", 1.0),
         note=section.text("note"),
         mark=node.place,
+        places=section.places("from", "or"),
     )
 
 
@@ -139,8 +141,19 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     section.required("rows", "values")
     searched = search_rows(section, known)
     if searched and known.search:
-        known = replace(known, axes=study_axes(known.search, known.axes))
-    rows, only = (None, None) if searched else axis_of(section, "rows", "row", known)
+        labels = {**known.labels, CONFIGURATION: (BASELINE,)}
+        known = replace(known, axes=study_axes(known.search, known.axes), labels=labels)
+    if searched:
+        rows, only = (CONFIGURATION if known.search else None), None
+    else:
+        rows, only = axis_of(section, "rows", "row", known)
+        if known.search and rows:
+            section.refuse(
+                section.entries["rows"].mark,
+                f"{section.name}: a file with a search shows what that found: "
+                "rows: {from: search, order_by: ...}",
+                "rows",
+            )
     columns = section.names("columns", "axis", known.axes)
     over = section.names("over", "axis", known.axes)
     where = pinned(section, known)
@@ -150,6 +163,7 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     row_labels = only or (known.axes[rows].labels if rows else ())
     shown = [label for axis in (rows, *columns) if axis for label in known.labels.get(axis, ())]
     values = section.names("values", "metric", known.metrics)
+    check_scored(section, values, known)
     if "values" in section and not values and not section.entries["values"].value:
         section.refuse(section.node.place, f"{section.name} shows no metric: name one in values")
     return TableSpec(
@@ -179,6 +193,15 @@ def table(name: str, node: Node, known: Known) -> TableSpec:
     )
 
 
+def check_scored(section: Section, values: Iterable[str], known: Known) -> None:
+    """What is promoted is scored on one split, and looked at on no other."""
+    promote = known.search.promote if known.search else None
+    for name in values if promote and promote.score_on != "test" else ():
+        if known.metrics[name].source.startswith(TEST_SPLIT):
+            said = f"{name!r} is {known.metrics[name].source!r}, and search.promote scores on "
+            section.refuse(section.entries["values"].mark, f"{section.name}: {said}valid", "values")
+
+
 def axis_of(
     section: Section, key: str, what: str, known: Known
 ) -> tuple[str | None, tuple[str, ...] | None]:
@@ -206,7 +229,10 @@ def search_rows(section: Section, known: Known) -> SearchRows | None:
     inner.choice("from", ("search",))
     if known.search is None:
         inner.refuse(node.value["from"].mark, f"{inner.name}: there is no 'search:' in this file")
-    return SearchRows(order_by=key_of(inner, "order_by", known.metrics) or "")
+    return SearchRows(
+        order_by=key_of(inner, "order_by", known.metrics) or "",
+        mark=inner.places("order_by").get("order_by"),
+    )
 
 
 def pinned(section: Section, known: Known) -> dict[str, str]:
@@ -298,7 +324,7 @@ def references(section: Section, values: tuple[str, ...]) -> tuple[Reference, ..
     for label, node in section.each("references").items():
         inner = Section(node, section.called(f"references.{label}"), section.problems, values)
         keys = {value: inner.text(value, "", RESULT_KEY) for value in inner.entries}
-        found.append(Reference(label=label, values=keys))
+        found.append(Reference(label=label, values=keys, places=inner.places(*keys)))
     return tuple(found)
 
 

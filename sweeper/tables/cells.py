@@ -28,13 +28,27 @@ MARKS = ("†", "‡", "§", "¶", "‖", "#")  # the traditional order; then do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What one run gave to a cell: `at` are its labels on the axes under `over`, `trial` and
+    `evaluation` its ids, `state` as in a cell's `states`, and `value` is as displayed (scaled);
+    None says that there is none."""
+
+    at: str
+    seed: int
+    trial: str
+    evaluation: str
+    state: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """`text` is what is printed, without footnote marks. `samples` are the numbers behind
     it, as displayed (scaled): labels on the axes under `over` -> value. `points` counts the
     trials that it should have, `n` those that gave a value, `states` all by state, and
     `evaluations` the one that each of `trials` is scored by.
     A training that is scored in several ways is one of `points` and several of `trials`; its
-    sample is their mean, and `scores` are what each gave, by its own labels.
+    sample is their mean, and `runs` are what each gave, by its own labels.
     `notes` are the texts of its footnotes. `p` (corrected, as all are) and `resolved` belong
     to a difference; `star` and `p_star` to a test against a row, `circle` and `p_circle` to
     one of these checkpoints; `untested` says why there is none."""
@@ -46,7 +60,7 @@ class Cell:
     n: int = 0
     points: int = 0
     samples: Mapping[str, float] = field(default_factory=dict)
-    scores: Mapping[str, float] = field(default_factory=dict)
+    runs: tuple[Score, ...] = ()
     trials: tuple[str, ...] = ()
     evaluations: tuple[str, ...] = ()
     states: Mapping[str, int] = field(default_factory=dict)
@@ -59,6 +73,11 @@ class Cell:
     circle: str = ""
     p_circle: float | None = None
     untested: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Labels on the axes under `over` -> value, of each run that has one."""
+        return {run.at: run.value for run in self.runs if run.value is not None}
 
     @property
     def pending(self) -> int:

@@ -17,7 +17,7 @@ from itertools import product
 from sweeper import stats
 from sweeper.record import Record
 from sweeper.spec.sweep import Metric, Reference, Sweep, TableSpec
-from sweeper.tables.cells import Cell, Column, Row, Table, numbered
+from sweeper.tables.cells import Cell, Column, Row, Score, Table, numbered
 from sweeper.tables.comparisons import (
     Cells,
     Place,
@@ -42,6 +42,7 @@ from sweeper.tables.readings import (
     fits,
     label_of,
     trainings,
+    with_courses,
 )
 from sweeper.trial import Key, Trial
 
@@ -71,6 +72,8 @@ def tabulate(
     rows = _with_known_references(rows, shown, readings)
     columns = columns_of(spec, sweep, shown)
     limits = _limits(spec, columns, shown, readings)
+    if spec.at is not None:
+        readings = with_courses(readings, shown)
 
     points = _points(spec, shown)
     cells = _value_cells(spec, rows, columns, points, readings, limits)
@@ -235,7 +238,6 @@ def _value_cell(
     trials = [trial for some in there.values() for trial in some]
     alone = {trial.key: readings.read(trial, metric, limit) for trial in points.values()}
     read = {key: averaged([alone[trial.key] for trial in some]) for key, some in there.items()}
-    scores = {key: alone[trial.key].value for key, trial in points.items()}
     samples = {key: reading.value for key, reading in read.items() if reading.value is not None}
     states = Counter(reading.state for reading in read.values())
     # What is done lacks the metric: the others would lack it too.
@@ -245,15 +247,31 @@ def _value_cell(
         n=len(samples),
         points=len(there),
         samples=samples,
-        scores={key: value for key, value in scores.items() if value is not None},
+        runs=tuple(_score(at, trial, alone[trial.key]) for at, trial in points.items()),
         trials=tuple(trial.id for trial in trials),
         evaluations=tuple(trial.evaluation_id for trial in trials),
         states=dict(states),
         notes=_notes(metric, read, states, note),
     )
     if not samples:
-        return replace(cell, text=NONE if cell.state == "not applicable" else cell.state)
+        return replace(cell, text=_said(cell.state))
     return _summed_up(cell, spec.cell, metric)
+
+
+def _score(at: str, trial: Trial, reading: Reading) -> Score:
+    return Score(
+        at=at,
+        seed=trial.seed,
+        trial=trial.id,
+        evaluation=trial.evaluation_id,
+        state=reading.state,
+        value=reading.value,
+    )
+
+
+def _said(state: str) -> str:
+    """What is printed where there is no number."""
+    return NONE if state == "not applicable" else state
 
 
 def _state(states: Mapping[str, int]) -> str:
@@ -308,7 +326,8 @@ def _reference_cell(
         return Cell(state="not applicable", text=NONE)
     read_from = replace(metric, source=source, fallback=None)
     distinct = {trial.key: trial for trial in pool}.values()
-    values = [v for t in distinct if (v := readings.read(t, read_from).value) is not None]
+    read = [found for t in distinct if (found := readings.read(t, read_from)).value is not None]
+    values = [found.value for found in read]
     if not values:
         coming = ("missing", "unscored", "running")
         pending = any(readings.state(trial) in coming for trial in distinct)
@@ -317,8 +336,10 @@ def _reference_cell(
     # As displayed: the same floor may be computed with other last bits.
     ends = [numeral(x, metric.format, unit=metric.unit) for x in (min(values), max(values))]
     differs = f"the mean of trials that differ, {ends[0]} to {ends[1]}"
-    notes = (differs,) if ends[0] != ends[1] else ()
-    return Cell(state="value", text=text, mean=stats.mean(values), n=len(values), notes=notes)
+    state = _state(Counter(found.state for found in read))
+    notes = [differs] if ends[0] != ends[1] else []
+    notes += [STALE] if state == "stale" else []
+    return Cell(state=state, text=text, mean=stats.mean(values), n=len(values), notes=tuple(notes))
 
 
 def _fill_deltas(
@@ -348,7 +369,7 @@ def _fill_deltas(
         same = (start.trials, start.evaluations) == (end.trials, end.evaluations)
         if row.reference or same or not differences:
             state = "not applicable" if row.reference or same else _unpaired(start, end)
-            cells[i, j] = Cell(state=state, text=NONE if same and row.reference is None else "")
+            cells[i, j] = Cell(state=state, text="" if row.reference else _said(state))
             continue
         short = short_of(end, whose[1]) or short_of(start, whose[0])
         p = stats.paired_t(
@@ -372,9 +393,16 @@ def _both_notes(*sides: Cell) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for side in sides for note in side.notes))
 
 
-def _unpaired(start: Cell, end: Cell) -> str:
-    empty = {cell.state: 1 for cell in (start, end) if not cell.samples}
-    return _state(empty)
+def _unpaired(*sides: Cell) -> str:
+    """Why two cells have no number between them: the state of the side that has none or,
+    where each has some and no two are of one seed, that of a trial which is not there. What
+    does not exist for one side will not come by running the other."""
+    lacking = [side.state for side in sides if not side.n]
+    if "not applicable" in lacking:
+        return "not applicable"
+    if not lacking:
+        lacking = [state for side in sides for state in side.states if state in EMPTY_STATES]
+    return _state(dict.fromkeys(lacking, 1))
 
 
 def _fill_ratios(
@@ -387,8 +415,13 @@ def _fill_ratios(
         reference = _row(rows, spec.relative_to.row)
         sides = (cells[i, k], cells[reference, k])
         above, below = sides[0].mean, sides[1].mean
-        if row.reference or above is None or not below:
+        if row.reference:
             cells[i, j] = Cell(state="not applicable")
+        elif above is None or below is None:
+            state = _unpaired(*sides)
+            cells[i, j] = Cell(state=state, text=_said(state))
+        elif below == 0:
+            cells[i, j] = Cell(state="not applicable", text=NONE)
         else:
             n, points = min(it.n for it in sides), max(it.points for it in sides)
             text = ratio(above / below, spec.relative_to.form)
@@ -424,12 +457,13 @@ def _fill_published(
             said = tuple(filter(None, [notes.get(row.key)]))
             cells[i, j] = Cell(state="quoted", text=text, mean=value, notes=said)
         elif ours is None:
-            cells[i, j] = Cell(state="not applicable")
+            cells[i, j] = Cell(state=side.state, text=_said(side.state))
         else:
             text = numeral(ours - value, metric.format, signed=True, unit=metric.unit)
+            short = f" (n={side.n})" if side.n < side.points else ""
             cells[i, j] = Cell(
                 state=side.state,
-                text=text,
+                text=text + short,
                 mean=ours - value,
                 n=side.n,
                 points=side.points,

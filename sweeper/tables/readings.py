@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from sweeper.errors import CorruptRecord
 from sweeper.record import Measurement, Record
 from sweeper.spec.sweep import Metric, Sweep
 from sweeper.trial import Key, Trial
@@ -111,6 +112,31 @@ class Readings:
                 latest = measurement
         value = latest.values[key] if latest is not None else None
         return value, last if last < limit else None
+
+
+def with_courses(readings: Readings, trials: Iterable[Trial]) -> Readings:
+    """The readings of what is made of these trials' histories, each of which is read once; one
+    that cannot be believed makes its trial corrupt here, whatever its result."""
+    assert readings.histories is not None, "what is read on the way needs the trials' histories"
+    records, states = dict(readings.records), dict(readings.states or {})
+    courses: dict[Key, tuple[Measurement, ...]] = {}
+    for trial in trials:
+        if trial.key in courses or not readings.done(trial):
+            continue
+        try:
+            courses[trial.key] = tuple(readings.histories(trial))
+        except CorruptRecord as fault:
+            courses[trial.key] = ()
+            states[trial.key] = "corrupt"
+            records[trial.key] = Record(
+                trial_id=trial.id,
+                evaluation_id=trial.evaluation_id,
+                state="corrupt",
+                error="; ".join(map(str, fault.problems)),
+            )
+    return replace(
+        readings, records=records, states=states, histories=lambda trial: courses[trial.key]
+    )
 
 
 def trainings(points: Mapping[str, Trial]) -> dict[str, tuple[Trial, ...]]:

@@ -115,7 +115,7 @@ class Folder:
         keys = [Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names(folder)) if match]
         looks: list[tuple[Path, Callable[[], object]]] = [
             (folder / "trial.json", lambda: self.described(trial_id)),
-            (folder / "journal.jsonl", lambda: self.entries(trial_id)),
+            (folder / "journal.jsonl", lambda: self.whole(trial_id, self.evaluations(trial_id))),
             (folder / "artifacts.json", lambda: self.artifacts(trial_id)),
             *(
                 (path := Path(result_path(folder, key)), partial(read_result, path, key))
@@ -213,6 +213,22 @@ class Folder:
         if evaluation_id is not None:
             entries = journal.until_last(entries, evaluation_id)
         return journal.history(entries)
+
+    def course(self, trial: Trial) -> tuple[Measurement, ...]:
+        """The history of what came to `trial`'s result. Raises CorruptRecord where the journal
+        has been cut below that: what is left of it would pass for all of it."""
+        there = is_done(result_path(self.path(trial.id), trial.key), trial.key)
+        entries = self.whole(trial.id, [trial.evaluation_id] if there else [])
+        return journal.history(journal.until_last(entries, trial.evaluation_id))
+
+    def whole(self, trial_id: str, evaluations: Iterable[str]) -> list[Entry]:
+        """The journal's entries. Raises CorruptRecord unless there is an end with a result
+        under each of these evaluations: it is written, and is safe, before the result is."""
+        entries = self.entries(trial_id)
+        if all(journal.came_to_result(entries, one) for one in evaluations):
+            return entries
+        path = self.path(trial_id) / "journal.jsonl"
+        raise CorruptRecord(f"{path}: it ends before the result that there is")
 
     def totals(self, trial_id: str) -> dict[str, Any]:
         """What all attempts at a trial took (see journal.totals); of one that has ended, read

@@ -159,6 +159,17 @@ def is_done(entries: Iterable[Entry]) -> bool:
     return any(entry.get("state") == "done" for entry in entries)
 
 
+def came_to_result(entries: Iterable[Entry], evaluation_id: str) -> bool:
+    """Whether an attempt under this evaluation ended with a result."""
+    own: set[int] = set()
+    for entry in entries:
+        if entry["kind"] == "start" and entry["evaluation_id"] == evaluation_id:
+            own.add(entry["attempt"])
+        elif entry.get("state") == "done" and entry["attempt"] in own:
+            return True
+    return False
+
+
 def history(entries: Iterable[Entry]) -> tuple[Measurement, ...]:
     """The measurements of all attempts as one course of training, by ascending cost.
 

@@ -308,7 +308,7 @@ def test_what_cannot_be_believed_is_refused(tmp_path) -> None:
     with pytest.raises(CorruptRecord, match="the checksum does not match"):
         kept(tmp_path)
     assert snapshots.damage(tmp_path) == {path: "the checksum does not match"}
-    path.write_bytes(snapshots.seal(design().as_json() | {"format": 2}))
+    path.write_bytes(snapshots.seal(design().as_json() | {"format": 3}))
     with pytest.raises(CorruptRecord, match="newer version"):
         kept(tmp_path)
     assert snapshots.damage(tmp_path) == {}

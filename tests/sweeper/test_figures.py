@@ -19,7 +19,7 @@ from sweeper.cli import main
 from sweeper.errors import CorruptRecord, SpecError
 from sweeper.figures import Cloud, Figure, Line, Panel, compose, draw
 from sweeper.figures.courses import common_grid, course_of, mean_and_band
-from sweeper.figures.drawing import COLOURS, DASHES, look_of
+from sweeper.figures.looks import COLOURS, DASHES, look_of
 from sweeper.figures.points import cloud_of, on_sphere, principal
 from sweeper.record import Measurement, Record
 from sweeper.spec import parse
@@ -80,7 +80,8 @@ BAD = {
     "3": "10:6: figures.f must be a mapping, not 3",
     "{}": "10:3: figures.f needs 'kind'",
     "{kind: curvs}": (
-        "10:13: figures.f.kind must be one of curves, scatter, pareto, importance, not 'curvs'"
+        "10:13: figures.f.kind must be one of curves, scatter, pareto, importance, history, "
+        "slices, parallel, not 'curvs'"
     ),
     "{kind: curves}": "10:3: figures.f needs 'y'\n10:3: figures.f needs 'series'",
     "{kind: curves, y: kl, series: model, over: seed}": (

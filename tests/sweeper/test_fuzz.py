@@ -223,7 +223,9 @@ tables = optional(
     write=listed(["md", "tex", "csv", "html"]),
 )  # fmt: skip
 figures = optional(
-    kind=st.sampled_from(["curves", "scatter", "pareto", "importance"]),
+    kind=st.sampled_from(
+        ["curves", "scatter", "pareto", "importance", "history", "slices", "parallel"]
+    ),
     x=st.sampled_from(["cost/updates", "nll"]),
     y=listed(["valid/kl", "nll"]),
     series=rows,
@@ -235,6 +237,7 @@ figures = optional(
     array=text,
     by=places,
     metric=st.sampled_from(["nll", "valid/kl"]),
+    keys=listed(["kl.start", "dropout"]),
     band=st.sampled_from(["range", "ci95", "sd"]),
 )
 claims = optional(

@@ -12,7 +12,7 @@ from sweeper.render import FILES, RENDERERS, html
 from sweeper.render.layout import plain
 from sweeper.render.markup import Html, block, document, escaped, joined, tag
 from sweeper.spec.sweep import Metric
-from sweeper.tables import Cell, Column, Row, Table
+from sweeper.tables import Cell, Column, Row, Score, Table
 
 NLL = Metric(name="nll", source="test/nll_iw", label="NLL", format=".2f")
 
@@ -212,7 +212,14 @@ def test_the_tip_says_what_each_scoring_gave(read):
         n=1,
         points=1,
         samples={"0, Greedy": 1.5},
-        scores={"0, Greedy": 1.0, "0, Beam": 2.0},
+        runs=tuple(
+            Score(at=f"0, {how}", seed=0, trial="aaaa", evaluation=by, state=state, value=nll)
+            for how, by, state, nll in (
+                ("Greedy", "e", "value", 1.0),
+                ("Beam", "f", "value", 2.0),
+                ("Sampled", "g", "missing", None),
+            )
+        ),
         trials=("aaaa", "aaaa"),
         evaluations=("e", "f"),
     )

@@ -569,3 +569,51 @@ def test_quoted_numbers_compile(table3, tmp_path):
     quote = rf"{whole}{{}} nats, ${mean}$, {missing}"
     printed = compiled(tmp_path, RENDERERS["macros"](table3) + quote)
     assert "81.50 ± 0.20 nats, −0.77, ??" in printed
+
+
+def test_each_derived_number_has_a_macro_and_compiles(tmp_path):
+    """What stands beside a value is named by its kind: minus a row, divided by one, published,
+    ours minus published; a difference of columns by its label."""
+    percent = Metric(name="acc", source="test/acc", format=".1%")
+    kinds = ("value", "delta", "ratio", "paper", "difference")
+    columns = [
+        Column(
+            at={"data": "Yelp"}, metric=percent, kind=kind, path=("Yelp", kind), notes=(None,) * 2
+        )
+        for kind in kinds
+    ]
+    columns.append(column("Yelp", "Δ", kind="delta", data="Δ"))
+    cells = (
+        value(0.75, "75.0% ± 1.0%", sd=0.01),
+        value(-0.025, "−2.5 pp ± 0.5 pp ●", sd=0.005, resolved=True),
+        Cell(state="stale", text="1.1x", mean=1.1, n=3, points=3),
+        Cell(state="quoted", text="77.5%", mean=0.775),
+        Cell(state="value", text="−2.5 pp (n=2)", mean=-0.025, n=2, points=3),
+        value(-1.5, "−1.50 ± 0.25 ○", sd=0.25, resolved=False),
+    )
+    table = table_of(columns, [Row(key="A", label="A")], [cells])
+    macro_texts = {
+        "tableThreeAYelpAcc": "75.0% ± 1.0%",
+        "tableThreeAYelpAccMean": "75.0%",
+        "tableThreeAYelpAccSd": "1.0%",
+        "tableThreeAYelpAccDelta": "−2.5 pp ± 0.5 pp",
+        "tableThreeAYelpAccDeltaMean": "−2.5 pp",
+        "tableThreeAYelpAccDeltaSd": "0.5 pp",
+        "tableThreeAYelpAccRatio": "1.1xstale",
+        "tableThreeAYelpAccPaper": "77.5%",
+        "tableThreeAYelpAccDifference": "−2.5 pp (n=2)",
+        "tableThreeADeltaNll": "−1.50 ± 0.25",
+        "tableThreeADeltaNllMean": "−1.50",
+        "tableThreeADeltaNllSd": "0.25",
+    }
+    assert set(commands(table)) == set(macro_texts)
+    # Each in the text and in a formula.
+    quotes = "\n\n".join(
+        rf"\noindent {name}: \{name}{{}}; ${name[-1]}: \{name}$." for name in macro_texts
+    )
+    printed = compiled(tmp_path, RENDERERS["macros"](table) + quotes)
+    printed = re.sub(r"\n?stale\n?", "stale", re.sub(r"[ \t]+", " ", printed))
+    for name, text in macro_texts.items():
+        if "stale" not in text:
+            assert f"{name}: {text}; {name[-1]} : {text}." in printed, printed
+    assert printed.count("stale") == 2

@@ -23,7 +23,14 @@ from sweeper.figures import Line
 from sweeper.record import Record
 from sweeper.render.layout import plain
 from sweeper.report import drawing, runs
-from sweeper.report.contents import MOST_CHARACTERS, Spot, _spots, on_front, places_of
+from sweeper.report.contents import (
+    MOST_CHARACTERS,
+    Spot,
+    _spots,
+    on_front,
+    places_of,
+    told_apart,
+)
 from sweeper.spec import parse
 
 TOYS = Path(__file__).parent
@@ -290,6 +297,68 @@ def test_a_front_is_of_whole_points_of_one_combination_of_columns(place):
     page = report(sweep, place)
     assert "110.5 at 40 updates (n=1 of 3)" in page
     assert "n=k of more: short of runs" in page
+
+
+PINNED = """\
+name: toy
+trainer: {function: "toy_trainers:countdown"}
+axes:
+  corpus: {One: {corpus: 1}, Two: {corpus: 2}}
+  kind: {Plain: {kind: 0}, Latent: {kind: 1}}
+  annealing: {W.O.: {ann: 0}, With: {ann: 1}}
+  cycles: {values: [2, 4], when: kind == 'Latent'}
+  seed: [0, 1]
+metrics: {loss: {from: test/loss, goal: min, format: ".0f"}}
+profiles: {quick: {}}
+tables:
+  main:
+    {rows: kind, columns: [corpus], where: {annealing: With, cycles: 4}, values: [loss],
+     over: seed}
+  other:
+    {rows: annealing, columns: [kind], where: {corpus: One, cycles: 4}, values: [loss],
+     over: seed}
+"""
+
+
+def test_what_a_where_pins_is_on_a_front_of_its_own(place, read):
+    """Plain, for which there are no cycles, is beside either number of them."""
+    sweep = parse(PINNED, "toy.yaml")
+    places = places_of(sweep)
+    assert told_apart(sweep, places) == ("corpus", "annealing", "cycles")  # kind: the systems
+    code = run.code_digest(sweep.trainer)
+    for trial in run.expand(sweep, None):
+        at = trial.labels
+        loss = 100.0 if at["kind"] == "Plain" else {"2": 50.0, "4": 70.0}[at["cycles"]]
+        loss -= 40 * (at["annealing"] == "W.O.")
+        attempt = place.folder.start(trial, code)
+        attempt.finish(
+            Record(
+                trial_id=trial.id,
+                evaluation_id=trial.evaluation_id,
+                state="done",
+                result={"cost/updates": 10.0 if at["kind"] == "Plain" else 20.0, "test/loss": loss},
+                seconds=1.0,
+                provenance={"code_digest": code},
+            )
+        )
+    _, spots = _spots(sweep, run.look(sweep, place), places, ("Plain", "Latent"))
+    found = {(s.column, s.system): (s.values, s.front) for s in spots}
+    assert len(found) == len(spots) == 2 * 2 * 2 * 2
+    for corpus in ("One", "Two"):
+        for annealing, less in (("With", 0.0), ("W.O.", 40.0)):
+            for cycles, loss in (("2", 50.0), ("4", 70.0)):
+                column = f"{corpus} · {annealing} · cycles {cycles}"
+                assert found[column, "Plain"] == ((100.0 - less,) * 2, True)
+                assert found[column, "Latent"] == ((loss - less,) * 2, True)
+    # What the first table shows comes first.
+    order = list(dict.fromkeys(spot.column for spot in spots))
+    assert order[:2] == ["One · With · cycles 4", "Two · With · cycles 4"]
+    page = read(report(sweep, place)).called("pareto")
+    assert "for each combination of corpus, annealing, cycles" in page.text
+    assert "what has no cycles is in the plot of each" in page.text
+    assert "2 plots more, of other levels" in page.one("details").one("summary").text
+    titles = [f.one("figcaption").text for f in page.all("figure")]
+    assert titles == order
 
 
 def test_a_claim_has_its_verdict_and_numbers(place, read):
@@ -667,7 +736,7 @@ def test_a_damaged_record_is_said_and_is_no_number(place, tmp_path, monkeypatch,
 def test_planning_does_not_load_it():
     code = (
         "import sys; import sweeper.cli, sweeper.run, sweeper.render; "
-        "print([m for m in sys.modules if m.startswith('sweeper.report') or m == 'matplotlib'])"
+        "print([m for m in sys.modules if m.startswith(('sweeper.report.', 'matplotlib'))])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -67,7 +67,10 @@ PLACES = {
     "figures: {f: {kind: scatter, XX: 1}}": "$defs/figure/else/then",
     "figures: {f: {kind: pareto, XX: 1}}": "$defs/figure/else/else/then",
     "figures: {f: {kind: importance, XX: 1}}": "$defs/figure/else/else/else/then",
-    "figures: {f: {XX: 1}}": "$defs/figure/else/else/else/else",
+    "figures: {f: {kind: history, XX: 1}}": "$defs/figure/else/else/else/else/then",
+    "figures: {f: {kind: slices, XX: 1}}": "$defs/figure/else/else/else/else/else/then",
+    "figures: {f: {kind: parallel, XX: 1}}": "$defs/figure/else/else/else/else/else/else/then",
+    "figures: {f: {XX: 1}}": "$defs/figure/else/else/else/else/else/else/else",
     "figures: {f: {kind: curves, series: {axis: seed, XX: 1}}}": (
         "$defs/figure/then/properties/series/anyOf/1"
     ),

@@ -197,11 +197,14 @@ figures:
 def test_a_table_of_what_was_found():
     table = sweep(SEARCH + TABLE).tables["front"]
     assert table.searched == SearchRows(order_by="cost/updates")
-    assert (table.rows, table.columns, table.over) == ("", ("dataset",), ("seed",))
+    assert (table.rows, table.columns) == ("configuration", ("dataset",))
+    assert table.over == ("seed",)
 
 
 def test_without_promotion_a_table_has_no_seeds():
-    assert faults(small() + TABLE) == ["unknown axis 'seed' in tables.front; one of dataset"]
+    assert faults(small() + TABLE) == [
+        "unknown axis 'seed' in tables.front; one of configuration, dataset"
+    ]
 
 
 def test_a_table_of_what_was_found_forgets_no_axis():
@@ -256,7 +259,8 @@ BAD_SHOWN = {
         "promotion; search by one of the validation split, such as valid/nll"
     ],
     "figures: {p: {kind: paretto}}": [
-        "figures.p.kind must be one of curves, scatter, pareto, importance, not 'paretto'"
+        "figures.p.kind must be one of curves, scatter, pareto, importance, history, "
+        "slices, parallel, not 'paretto'"
     ],
 }
 
@@ -573,13 +577,3 @@ def test_plan_says_what_is_searched(tmp_path):
         "then at most 3 of the front of each with 6 seeds, scored on test",
     ], done.stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("verb", ["run", "table"])
-def test_nothing_else_searches_yet(verb, tmp_path):
-    done = type_(verb, "sweeps/anneal_search.yaml", store=tmp_path)
-    line = (SWEEPS / "anneal_search.yaml").read_text().split("\n").index("search:") + 1
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"sweeps/anneal_search.yaml:{line}:1: plan reads a search; run does not search yet\n"
-    )

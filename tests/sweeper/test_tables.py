@@ -1,3 +1,7 @@
+import csv
+import io
+import json
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -282,9 +286,21 @@ def test_one_pair_is_not_testable(annealing):
     assert "not testable without two pairs" in " ".join(alone.footer)
 
 
-def test_a_difference_without_a_side_is_empty(annealing):
-    cell = annealing({"A": ([80.0, 80.0, 80.0], [None] * 3)}, delta=DELTA).cells[0][2]
-    assert (cell.state, cell.text, cell.mean) == ("missing", "", None)
+def test_a_difference_without_a_side_says_what_the_side_says(annealing):
+    nan = float("nan")
+
+    def told(*values):
+        cell = annealing({"A": values}, delta=DELTA).cells[0][2]
+        assert (cell.n, cell.mean) == (0, None)
+        return cell.state, cell.text
+
+    assert told([80.0, 80.0, 80.0], [None] * 3) == ("missing", "missing")
+    assert told([None] * 3, [80.0, 80.0, 80.0]) == ("missing", "missing")
+    # Both sides have values, of no seed together: two of the pairs' trials are missing.
+    assert told([80.0, None, None], [None, 78.0, 79.0]) == ("missing", "missing")
+    # No pair at seed 0, whose trial has no such number; one is still to come at seed 1.
+    assert told([80.0, None, 70.0], [nan, 78.0, nan]) == ("missing", "missing")
+    assert told([80.0, nan, 70.0], [nan, 78.0, nan]) == ("not applicable", "–")
 
 
 def test_best_is_shared_by_what_the_paired_test_does_not_tell_apart(annealing):
@@ -359,6 +375,35 @@ def test_a_reference_is_a_row_of_its_own_and_never_ranked():
     assert texts(empty) == {"exact floor": ["–"], "A": ["missing"]}
     unknown = {t.key: record(t, test_nll_iw=80.0) for t in trials}
     assert texts(tabulate(spec, sweep, trials, unknown)) == {"A": ["80.0"]}
+
+
+def test_a_reference_from_trials_of_other_code_is_marked_as_their_cells_are():
+    sweep = sweep_of([axis("model", ["A", "B"])], [NLL])
+    spec = TableSpec(
+        name="t", rows="model", values=("nll",),
+        references=(Reference(label="exact floor", values={"nll": "test/nll_floor"}),),
+    )  # fmt: skip
+    trials = list(design(sweep))
+    records = {t.key: record(t, test_nll_iw=80.0, test_nll_floor=76.74) for t in trials}
+
+    def told(*states):
+        states = {t.key: state for t, state in zip(trials, states, strict=True)}
+        table = tabulate(spec, sweep, trials, records, states=states)
+        cell = table.cells[0][0]
+        assert cell.text == "76.7"
+        return cell.state, cell.notes, table.mark_of(cell)
+
+    stale = "made by code that has changed since"
+    assert told("done", "done") == ("value", (), "")
+    assert told("stale", "stale") == ("stale", (stale,), "†")
+    assert told("done", "stale") == ("stale", (stale,), "†")
+    # One that gave nothing has no part in it.
+    assert told("done", "failed") == ("value", (), "")
+    table = tabulate(spec, sweep, trials, records, states={t.key: "stale" for t in trials})
+    for style in ("terminal", "md", "html"):
+        assert "76.7†" in re.sub("<[^>]*>", "", RENDERERS[style](table)), style
+    assert r"76.7\textsuperscript{stale}" in RENDERERS["macros"](table)
+    assert r"76.7\textsuperscript{\dag{}}" in RENDERERS["tex"](table)
 
 
 def test_rows_can_be_chosen_ordered_renamed_and_pinned():
@@ -871,7 +916,120 @@ def test_a_training_counts_when_all_its_scores_are_there():
     assert cell.pending == 1
 
 
+def test_each_run_is_there_with_its_seed_its_ids_and_what_it_gave():
+    values = both("A", "0", 80.0) | both("A", "1", 81.0) | {("A", "2", "100"): 83.0}
+    table = scored_twice(values)
+    cell = table.cells[0][0]
+    given = [81.0, 79.0, 82.0, 80.0, 83.0, None]
+    assert [run.value for run in cell.runs] == given
+    assert cell.scores == {
+        "0, 100": 81.0, "0, 500": 79.0, "1, 100": 82.0, "1, 500": 80.0, "2, 100": 83.0,
+    }  # fmt: skip
+
+    def strict(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    shown = json.loads(RENDERERS["json"](table), parse_constant=strict)["rows"][0]["cells"][0]
+    assert shown["samples"] == {"0, 100": 80.0, "1, 100": 81.0}  # one a training, the mean
+    runs = shown["runs"]
+    assert [run["value"] for run in runs] == given
+    assert [run["at"] for run in runs] == [f"{s}, {n}" for s in SEEDS for n in (100, 500)]
+    assert [run["seed"] for run in runs] == [0, 0, 1, 1, 2, 2]
+    assert [run["state"] for run in runs] == ["value"] * 5 + ["missing"]
+    # The two scorings of a training: one trial, two evaluations.
+    assert [run["trial"] for run in runs] == shown["trials"]
+    assert [run["evaluation"] for run in runs] == list(cell.evaluations)
+    assert (len({r["trial"] for r in runs}), len({r["evaluation"] for r in runs})) == (3, 2)
+    nothing = json.loads(RENDERERS["json"](table))["rows"][1]["cells"][0]["runs"]
+    assert [(run["state"], run["value"]) for run in nothing] == [("missing", None)] * 6
+
+
+def test_a_run_without_a_finite_number_is_null(one_row):
+    cell, table = one_row(80.0, float("nan"))
+    assert [(run.state, run.value) for run in cell.runs] == [
+        ("value", 80.0),
+        ("not applicable", None),
+    ]
+    shown = json.loads(RENDERERS["json"](table))["rows"][0]["cells"][0]
+    assert [run["value"] for run in shown["runs"]] == [80.0, None]
+
+
 # What is not there says so ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside():
+    """The values of A and of B at each seed (None: no number), the state of the trials that
+    have none -> a table of both, minus B, divided by B, beside what was published for both."""
+
+    def build(a, b, state="missing"):
+        sweep = sweep_of(
+            [axis("model", ["A", "B"]), axis("seed", SEEDS)], [NLL],
+            reported={"t": {"rows": {"A": {"nll": 79.0}, "B": {"nll": 79.0}}}},
+        )  # fmt: skip
+        spec = TableSpec(
+            name="t", rows="model", values=("nll",), over=("seed",), beside="paper",
+            delta=Delta(row="B"), relative_to=RelativeTo(row="B"),
+            references=(Reference(label="floor", values={"nll": "test/floor"}),),
+        )  # fmt: skip
+        trials = list(design(sweep))
+        records = {
+            t.key: record(t, test_nll_iw=value, test_floor=70.0)
+            for t, value in zip(trials, [*a, *b], strict=True)
+            if value is not None
+        }
+        states = {t.key: "done" if t.key in records else state for t in trials}
+        return tabulate(spec, sweep, trials, records, states=states)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "state", ["missing", "unscored", "running", "failed", "diverged", "exceeded", "corrupt"]
+)
+def test_what_a_derived_cell_lacks_is_said_in_every_rendering(beside, state):
+    table = beside([80.0, 81.0, 82.0], [None] * 3, state)
+    assert [column.kind for column in table.columns] == [
+        "value", "delta", "ratio", "paper", "difference",
+    ]  # fmt: skip
+    expected = {
+        "floor": ["70.0", "", "", "–", ""],  # a row that has no differences
+        "A": ["81.0", state, state, "79.0", "+2.0"],
+        "B": [state, "–", state, "79.0", state],  # nothing differs from itself
+    }
+    assert texts(table) == expected
+    assert [cell.mean for cell in table.cells[1][1:3]] == [None, None]
+    for style in ("terminal", "md", "tex", "html"):
+        body = RENDERERS[style](table).partition("nll: mean")[0]  # without what is said below
+        found = re.findall(rf"(?<![\w-]){state}(?=[^\w-])", re.sub("<[^>]*>", " ", body))
+        assert len(found) == 5, style
+    rows = json.loads(RENDERERS["json"](table))["rows"]
+    assert {row["key"]: [cell["text"] for cell in row["cells"]] for row in rows} == expected
+    lines = list(csv.DictReader(io.StringIO(RENDERERS["csv"](table))))
+    said = {(line["model"], line["kind"]): (line["state"], line["mean"]) for line in lines}
+    lacking = {place for place, (told, _) in said.items() if told == state}
+    assert lacking == {("A", "delta"), ("A", "ratio")} | {
+        ("B", kind) for kind in ("value", "ratio", "difference")
+    }
+    assert {said[place][1] for place in lacking} == {""}
+
+
+def test_what_cannot_be_is_a_dash(beside):
+    # B does not have the metric: no run of A makes a difference from it.
+    nan = float("nan")
+    assert texts(beside([None] * 3, [nan] * 3))["A"] == ["missing", "–", "–", "79.0", "missing"]
+    assert texts(beside([80.0] * 3, [nan] * 3))["B"] == ["–", "–", "–", "79.0", "–"]
+    # Nothing can be divided by 0.
+    table = beside([80.0] * 3, [0.0] * 3)
+    assert texts(table)["A"][2:] == ["–", "79.0", "+1.0"]
+    assert {line[2].state for line in table.cells[1:]} == {"not applicable"}
+
+
+def test_what_is_short_of_trials_says_n_beside_the_published_value_too(beside):
+    table = beside([80.0, 81.0, None], [80.0, 80.0, 80.0])
+    assert texts(table)["A"][3:] == ["79.0", "+1.5 (n=2)"]
+    found = RENDERERS["macros"](table)
+    assert r"\newcommand{\tANllDifference}{\mbox{+1.5 (n=2)}}" in found
 
 
 def test_each_star_is_tested_by_its_own_number_of_pairs():

@@ -301,7 +301,7 @@ def test_a_number_at_equal_cost_is_read_from_the_way_there(desk) -> None:
     desk.fill("VAE")
     said = desk.json("early/VAE/W.O.")
     assert [run["value"] for run in said["runs"]] == [20.0, 21.0, 22.0]  # 10 more at 10 updates
-    assert "read at equal cost, in updates: 10" in said["how"]
+    assert "every trial read at its last measurement at or before 10 updates" in said["how"]
 
 
 def test_each_scoring_of_a_training_has_its_own_number_at_equal_cost(desk) -> None:

@@ -1,0 +1,141 @@
+"""What a search has tried in; what of that is best out, and the sweep that trains it again.
+
+derived(sweep, found) is an ordinary sweep: the axes of the studies, an axis of configurations
+(the file's own, and what was promoted of each study), and one of seeds. So what is found is
+trained, tabulated, explained and published as everything else is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sweeper import space
+from sweeper.design import points
+from sweeper.spec.search import study_axes
+from sweeper.spec.search_types import (
+    BASELINE,
+    CONFIGURATION,
+    Found,
+    Objective,
+    Promote,
+    SearchSpec,
+    Tried,
+)
+from sweeper.spec.sweep import Axis, Level, Metric, Point, Sweep, TableSpec
+
+Metrics = Mapping[str, Metric]
+
+
+def sources(name: str, metrics: Metrics) -> tuple[str, ...]:
+    """The result keys of a metric, or the key that `name` is: the first that is there counts."""
+    if (metric := metrics.get(name)) is None:
+        return (name,)
+    return (metric.source, *([metric.fallback] if metric.fallback else []))
+
+
+def value(name: str, values: Mapping[str, float], metrics: Metrics) -> float | None:
+    return next((values[key] for key in sources(name, metrics) if key in values), None)
+
+
+def with_front(tried: Sequence[Tried], search: SearchSpec, metrics: Metrics) -> tuple[Tried, ...]:
+    """The trials of one study, with those marked that no other beats; of several that are the
+    same training the first."""
+    feasible = {one.trial_id: one for one in reversed(tried) if one.feasible}
+    at = {id: losses(one, search.objectives, metrics) for id, one in feasible.items()}
+    best = {
+        feasible[id].number
+        for id, own in at.items()
+        if not any(dominates(other, own) for other in at.values())
+    }
+    return tuple(replace(one, front=one.number in best) for one in tried)
+
+
+def losses(one: Tried, objectives: Iterable[Objective], metrics: Metrics) -> tuple[float, ...]:
+    """Its objectives, less being better in each."""
+    found = ((it.goal, value(it.metric, one.values, metrics)) for it in objectives)
+    return tuple(math.inf if it is None else -it if goal == "max" else it for goal, it in found)
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def promoted(study: Sequence[Tried], search: SearchSpec, metrics: Metrics) -> tuple[Tried, ...]:
+    """Of one study what is trained again, the best by the first objective first."""
+    promote = search.promote or Promote(seeds=())
+    distinct = {one.trial_id: one for one in reversed(study) if one.feasible}
+    chosen = [one for one in distinct.values() if one.front or not promote.front]
+    chosen.sort(key=lambda one: (losses(one, search.objectives, metrics), one.number))
+    return tuple(chosen[: promote.top])
+
+
+def derived(sweep: Sweep, found: Found, *, complete: bool) -> Sweep:
+    """The sweep of what was found; while a search is not `complete` nothing is promoted, and
+    it has the file's own configuration only."""
+    assert sweep.search is not None
+    assert sweep.found is None
+    search, axes = sweep.search, {axis.name: axis for axis in sweep.axes}
+    seeds = study_axes(search, axes).get("seed")
+    levels: dict[tuple, Level] = {}
+    stand_for: dict[str, list[Tried]] = {}
+    included = []
+    for point, _ in points(sweep) if complete else ():
+        study = [one for one in found.tried if one.at == point.labels]
+        for one in promoted(study, search, sweep.metrics):
+            level = levels.setdefault(tuple(one.point.items()), level_of(one, search, levels))
+            stand_for.setdefault(level.label, []).append(one)
+            chosen = {**point.levels, CONFIGURATION: level}
+            mark = search.promote.mark if search.promote else search.mark
+            included += [
+                Point(levels={**chosen, **seed}, mark=mark)
+                for seed in ([{"seed": it} for it in seeds.levels] if seeds else [{}])
+            ]
+    configurations = Axis(
+        name=CONFIGURATION,
+        levels=(Level(label=BASELINE, set={}, mark=search.mark),),
+        added=tuple(levels.values()),
+        mark=search.mark,
+    )
+    tables = {
+        name: with_rows(table, stand_for, sweep.metrics) if table.searched else table
+        for name, table in sweep.tables.items()
+    }
+    return replace(
+        sweep,
+        axes=(*sweep.axes, configurations, *([seeds] if seeds else [])),
+        include=tuple(included),
+        tables=tables,
+        found=found,
+    )
+
+
+def level_of(one: Tried, search: SearchSpec, others: Mapping[tuple, Level]) -> Level:
+    """Two points may look alike in three digits."""
+    taken = {level.label for level in others.values()}
+    label = one.label if one.label not in taken else f"{one.label} (number {one.number})"
+    return Level(label=label, set=space.settings(search.space, one.point), mark=search.mark)
+
+
+def with_rows(
+    table: TableSpec, stand_for: Mapping[str, Sequence[Tried]], metrics: Metrics
+) -> TableSpec:
+    """The file's own configuration first, then what was promoted in the order of the table."""
+    name = table.searched.order_by
+
+    def place(label: str) -> float:
+        known = [value(name, one.values, metrics) for one in stand_for[label]]
+        numbers = [it for it in known if it is not None]
+        return sum(numbers) / len(numbers) if numbers else math.inf
+
+    ordered = sorted(stand_for, key=place, reverse=is_better_high(name, metrics))
+    return replace(
+        table,
+        rows_only=(BASELINE, *ordered),
+        rules_after=tuple(dict.fromkeys([*table.rules_after, BASELINE])),
+    )
+
+
+def is_better_high(name: str, metrics: Metrics) -> bool:
+    return name in metrics and metrics[name].goal == "max"
