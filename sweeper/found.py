@@ -84,7 +84,10 @@ def derived(sweep: Sweep, found: Found, *, complete: bool) -> Sweep:
     for point, _ in points(sweep) if complete else ():
         study = [one for one in found.tried if one.at == point.labels]
         for one in promoted(study, search, sweep.metrics):
-            level = levels.setdefault(tuple(one.point.items()), level_of(one, search, levels))
+            point_of = tuple(one.point.items())
+            if point_of not in levels:
+                levels[point_of] = level_of(one, search, levels)
+            level = levels[point_of]
             stand_for.setdefault(level.label, []).append(one)
             chosen = {**point.levels, CONFIGURATION: level}
             mark = search.promote.mark if search.promote else search.mark
@@ -112,9 +115,11 @@ def derived(sweep: Sweep, found: Found, *, complete: bool) -> Sweep:
 
 
 def level_of(one: Tried, search: SearchSpec, others: Mapping[tuple, Level]) -> Level:
-    """Two points may look alike in three digits."""
+    """Two points may look alike in three digits, and have one number in two studies."""
     taken = {level.label for level in others.values()}
-    label = one.label if one.label not in taken else f"{one.label} (number {one.number})"
+    number, at = f"number {one.number}", " ".join(one.at.values())
+    names = (one.label, f"{one.label} ({number})", f"{one.label} ({number} of {at})")
+    label = next(name for name in names if name not in taken)
     return Level(label=label, set=space.settings(search.space, one.point), mark=search.mark)
 
 

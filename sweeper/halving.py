@@ -13,6 +13,8 @@ at each: who is ahead at a later rung is not ended for an earlier one. What is f
   anneals longer is not compared while it still warms up; and not once training is over.
 - The metric is what the file says, and the same quantity for every trial. With annealing that
   has to be a loss at the full KL weight: an annealed one would compare weights.
+- With `alike` a trial is compared with those only that have the same value of that key, such as
+  the KL weight: one that still warms up looks worse than it will be, by any metric.
 
 The state is files, each written by the process that runs the trial: decisions survive
 whatever is killed, and workers on several machines need nothing but the store in common.
@@ -21,6 +23,7 @@ whatever is killed, and workers on several machines need nothing but the store i
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +40,9 @@ NEAR = 1e-9  # 7% of 100 updates is 7.000000000000001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halving:
-    """`sources` are the result keys of which the first that is there is compared. `studies`
-    names the study at the labels (axis, label) of each."""
+    """`sources` are the result keys of which the first that is there is compared, among the
+    trials that have the same value of `alike`. `studies` names the study at the labels (axis,
+    label) of each."""
 
     root: Path
     studies: Mapping[tuple[tuple[str, str], ...], str]
@@ -47,6 +51,7 @@ class Halving:
     goal: Literal["min", "max"]
     grace: float
     factor: int
+    alike: str | None = None
 
     def place_rungs(self, study: str, whole: float) -> None:
         """Says what a whole trial of a study takes, where nobody has."""
@@ -75,10 +80,12 @@ class Halving:
             own = read(path)
             if "value" not in own:
                 own = {"value": value, "at": paid, "judged": False}
+                if self.alike is not None:
+                    own["alike"] = values.get(self.alike)
                 keep(path, own)
             if own["judged"] or (share is not None and share < self.grace - NEAR):
                 continue
-            had = reached(path.parent)
+            had = reached(path.parent, own.get("alike"))
             better = sum(self.beats(other, own["value"]) for other in had.values())
             ended = share is not None and share >= 1
             if not ended and better >= max(1, len(had) // self.factor):
@@ -106,12 +113,23 @@ def keep(path: Path, said: Mapping[str, float]) -> None:
     write_whole(path, seal(said))
 
 
-def reached(rung: Path) -> dict[str, float]:
-    """Trial id -> what it had there. One that cannot be believed has not been there."""
+def reached(rung: Path, alike: float | None = None) -> dict[str, float]:
+    """Trial id -> what it had there, of those that were `alike`. One that cannot be believed
+    has not been there."""
     with using(rung):
         names = os.listdir(rung)
     found = {name.removesuffix(".json"): read(rung / name) for name in names if name[0] != "."}
-    return {trial: said["value"] for trial, said in found.items() if "value" in said}
+    return {
+        trial: said["value"]
+        for trial, said in found.items()
+        if "value" in said and is_near(said.get("alike"), alike)
+    }
+
+
+def is_near(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=NEAR, abs_tol=NEAR)
 
 
 def read(path: Path) -> dict[str, float]:

@@ -151,5 +151,7 @@ def sought(search: SearchSpec, sweep: Sweep) -> Iterator[Shown]:
         for name in read_names(constraint.test):
             yield from named(name, sweep, "search.constraints", constraint.mark)
     if prune := search.prune:
-        for part, name in (("metric", prune.metric), ("by", prune.by)):
-            yield from named(name, sweep, f"search.prune.{part}", prune.places.get(part))
+        parts = {"metric": prune.metric, "by": prune.by, "alike": prune.alike}
+        for part, name in parts.items():
+            if name is not None:
+                yield from named(name, sweep, f"search.prune.{part}", prune.places.get(part))

@@ -226,6 +226,7 @@ def halving(sweep: Sweep, there: Sequence[Site], store: Path) -> Halving | None:
         goal=prune.goal,
         grace=prune.grace,
         factor=prune.factor,
+        alike=sources(prune.alike, sweep.metrics)[0] if prune.alike else None,
     )
 
 

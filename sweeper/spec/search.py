@@ -68,7 +68,7 @@ SEARCH = (
 OBJECTIVE = ("metric", "goal")
 KINDS = ("choice", "float", "int")
 PARAMETER = (*KINDS, "log", "step", "when")
-PRUNE = ("rule", "metric", "by", "goal", "grace", "factor")
+PRUNE = ("rule", "metric", "by", "alike", "goal", "grace", "factor")
 RULES = ("successive_halving",)
 PROMOTE = ("front", "top", "seeds", "score_on")
 SPLITS = ("test", "valid")
@@ -721,7 +721,8 @@ def prune(
         goal=inner.choice("goal", GOALS, goal or "min"),
         grace=share(inner, "grace"),
         factor=inner.whole("factor", 2, least=2),
-        places=inner.places("metric", "by"),
+        alike=key_of(inner, "alike", metrics, tested=False),
+        places=inner.places("metric", "by", "alike"),
     )
 
 

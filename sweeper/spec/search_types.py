@@ -102,7 +102,8 @@ class Objective:
 class Prune:
     """Trials that are behind by `metric` end early. Rungs are counted in `by`: the first at
     the share `grace` of what a whole trial takes, each further one at `factor` times the one
-    before; the best 1 / `factor` of those that reach a rung go on."""
+    before; the best 1 / `factor` of those that reach a rung go on, compared with those that have
+    the same value of `alike` there (None: with all)."""
 
     rule: Literal["successive_halving"]
     metric: str
@@ -110,6 +111,7 @@ class Prune:
     factor: int
     by: str = "cost/updates"
     goal: Literal["min", "max"] = "min"
+    alike: str | None = None
     places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 

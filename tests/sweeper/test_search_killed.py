@@ -1,0 +1,326 @@
+"""Searches whose workers are killed, and several workers at one study: as many trials as were
+asked for, none lost and none twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from sweeper.search import Row, Storage, Study, resolved
+from sweeper.searching import sites
+from sweeper.spec import read
+from sweeper.track.folder import Folder
+
+TOYS = Path(__file__).parent
+ROOT = TOYS.parents[1]
+MEMORY = Path("/dev/shm")
+SECONDS = 100.0
+
+FILE = """\
+name: s
+trainer: {function: "toy_searches:falls"}
+base: {x: 0.0, y: 5.0, pause: %(pause)s, seed: 0}
+metrics: {loss: {from: test/loss, goal: min}}
+profiles: {quick: {}}
+search:
+  storage: %(storage)s
+  trials: %(trials)s
+  parallel: %(parallel)s
+  sampler: {name: RandomSampler, seed: 5}
+  objectives: [{metric: valid/loss, goal: min}]
+  constraints: ["valid/x >= -4"]
+  enqueue: [{x: 3, y: 2}, {x: 9}]
+  prune: {rule: successive_halving, metric: valid/loss, grace: "%(grace)s", factor: 2}
+  space: {x: {float: [-5, 10]}, y: {float: [0, 15]}}
+  promote: {front: false, top: 2, seeds: [0, 1]}
+tables:
+  t: {rows: {from: search, order_by: cost/updates}, values: [loss], over: seed}
+"""
+
+
+class Desk:
+    """A folder with a search in it, and workers that are processes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{TOYS}",
+            "OMP_NUM_THREADS": "1",
+            "TOY_CALLS": str(folder / "calls"),
+        }
+        self.write()
+
+    def write(self, **changes: object) -> None:
+        given = {"trials": 10, "parallel": 1, "pause": 0.0, "grace": "25%"}
+        given |= {"storage": "sqlite:///studies.db", **changes}
+        (self.folder / "s.yaml").write_text(FILE % given)
+
+    def start(self, *command: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def worker(self, store: str, *writes: int) -> subprocess.Popen[str]:
+        return self.start(TOYS / "toy_workers.py", "s.yaml", store, *writes)
+
+    def rows(self, store: str = "runs") -> list[Row]:
+        sweep = read(self.folder / "s.yaml")
+        (site,) = sites(sweep, None)
+        with contextlib.chdir(self.folder):
+            url = resolved(sweep.search.storage, self.folder / store)
+            return Study.kept(Storage(url), site.name, sweep.search).rows()
+
+    def notes(self, what: str) -> list[tuple[str, str]]:
+        """(trial id, process) of each trainer that began or ended."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        found = [line.split() for line in lines]
+        return [(trial, process) for said, trial, process in found if said == what]
+
+    def finished(self, *stores: str) -> Counter[str]:
+        """Trial id -> how often its training came to its end, as the journals have it."""
+        found: Counter[str] = Counter()
+        for store in stores:
+            folder = Folder((self.folder / store).resolve())
+            for trial in folder.ids():
+                kinds = [(entry["kind"], entry.get("state")) for entry in folder.entries(trial)]
+                done = kinds.count(("end", "done"))
+                found[trial] += done
+                assert not done or kinds[-1] == ("end", "done"), (trial, kinds)
+        return found
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.syspath_prepend(str(TOYS))
+    if not MEMORY.is_dir():
+        yield Desk(tmp_path)
+        return
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
+    yield Desk(folder)
+    shutil.rmtree(folder)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, out + err
+    return out
+
+
+def is_whole(rows: list[Row], trials: int) -> None:
+    """As many as were asked for, each once, and each with what came of it."""
+    assert [row.number for row in rows] == list(range(trials))
+    assert {row.state for row in rows} <= {"complete", "pruned"}
+    assert all(row.outcome.trial for row in rows)
+    assert len({row.outcome.trial for row in rows}) == trials
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_again_and_again_is_that_which_never_was(desk: Desk):
+    draw = random.Random(11)
+    writes = [draw.randint(1, 60) for _ in range(20)]
+    said = ended(desk.worker("runs", *writes)).split()
+    assert said.count(str(-signal.SIGKILL)) >= 12  # The last may find nothing left to do.
+    rows = desk.rows()
+    is_whole(rows, 10)
+    assert max(desk.finished("runs").values()) == 1
+    desk.write(storage="sqlite:///undisturbed.db")
+    ended(desk.worker("undisturbed"))
+    assert rows == desk.rows("undisturbed")
+
+    desk.write()
+    elsewhere = ("--store", "runs", "--tracking", "http://127.0.0.1:9")  # Nobody is there.
+    done = desk.start("-m", "sweeper", "run", "s.yaml", "--dispatch", "inline", *elsewhere)
+    out, err = done.communicate(timeout=SECONDS)
+    assert done.returncode == 0, err
+    assert "Traceback" not in err
+    assert "10 of 10 trials" in err
+    assert "trials: 6 of 6 done" in out  # two that were promoted, and the file's own; two seeds
+    assert max(desk.finished("runs").values()) == 1
+    assert desk.rows() == rows
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_amid_its_search_goes_on(desk: Desk):
+    desk.write(pause=0.03)
+    words = ("-m", "sweeper", "run", "s.yaml", "--dispatch", "inline", "--store", "runs")
+    words += ("--tracking", "http://127.0.0.1:9")
+    process = desk.start(*words)
+    deadline = time.monotonic() + SECONDS
+    while not (desk.folder / "calls").exists() or len(desk.notes("began")) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    states = Counter(row.state for row in desk.rows())
+    assert states["running"] == 1
+    again = desk.start(*words)
+    out, err = again.communicate(timeout=SECONDS)
+    assert again.returncode == 0, err
+    assert "trials: 6 of 6 done" in out
+    is_whole(desk.rows(), 10)
+    assert max(desk.finished("runs").values()) == 1
+
+
+# ---- several workers at one study
+
+# Debian keeps them out of the path.
+POSTGRES = next(
+    (
+        folder
+        for folder in [
+            *map(Path, os.environ["PATH"].split(os.pathsep)),
+            *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
+        ]
+        if (folder / "initdb").exists() and (folder / "postgres").exists()
+    ),
+    None,
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a server of our own."""
+    if POSTGRES is None:
+        pytest.skip("needs postgresql")
+    if find_spec("psycopg2") is None:
+        pytest.skip("needs psycopg2-binary")
+    whose = {}
+    if os.geteuid() == 0:  # as whom it does not start
+        whose = {"user": "nobody"}
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # A socket's path may have 107 characters.
+    password = secrets.token_hex(8)
+    (folder / "password").write_text(password)
+    if whose:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, **whose)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+    made = subprocess.run(
+        [POSTGRES / "initdb", "-D", folder / "data", "-U", "me", "-A", "scram-sha-256"]
+        + ["--no-locale", "-E", "UTF8", "--no-sync", f"--pwfile={folder / 'password'}"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        **whose,
+    )
+    assert made.returncode == 0, made.stderr
+    process = subprocess.Popen(
+        [POSTGRES / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder]
+        + ["-h", "127.0.0.1", "-F"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        **whose,
+    )
+    deadline = time.monotonic() + SECONDS
+    while not is_ready(port):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield f"postgresql+psycopg2://me:{password}@127.0.0.1:{port}/postgres"
+    process.send_signal(signal.SIGINT)  # It lets nobody finish.
+    process.wait(SECONDS)
+    shutil.rmtree(folder)
+
+
+def is_ready(port: int) -> bool:
+    command = [POSTGRES / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.fixture
+def served(desk: Desk, server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A desk at a database of its own."""
+    import sqlalchemy
+
+    name = f"studies_{secrets.token_hex(4)}"
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"create database {name}"))
+    engine.dispose()
+    desk.environment["TOY_STUDIES"] = server.rpartition("/")[0] + f"/{name}"
+    monkeypatch.setenv("TOY_STUDIES", desk.environment["TOY_STUDIES"])
+    yield desk
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stores", "storage"),
+    [
+        (("one", "other"), "env:TOY_STUDIES"),
+        (("both", "both"), "env:TOY_STUDIES"),
+        (("one", "other"), "sqlite:///studies.db"),
+    ],
+    ids=["a server and two stores", "a server and one store", "a file and two stores"],
+)
+def test_two_workers_share_the_trials_of_a_study(
+    request: pytest.FixtureRequest, stores: tuple[str, str], storage: str
+):
+    """None is pruned in two stores, whose rungs are two, nor in one, where it depends on who
+    comes first."""
+    desk = request.getfixturevalue("desk" if storage.startswith("sqlite") else "served")
+    desk.write(storage=storage, trials=14, pause=0.02, grace="99%")
+    workers = [desk.worker(store) for store in stores]
+    for worker in workers:
+        ended(worker)
+    rows = desk.rows()
+    is_whole(rows, 14)
+    began = desk.notes("began")
+    assert len({process for _, process in began}) == 2
+    at_work = Counter(process for trial, process in began)
+    assert min(at_work.values()) >= 3  # the file's own configuration, and two at least
+    own = len(set(stores))  # Each store has the file's own configuration once.
+    finished = desk.finished(*set(stores))
+    assert sum(finished.values()) == 14 + own
+    studied = {row.outcome.trial[0] for row in rows}
+    assert {
+        trial for trial, times in finished.items() if trial in studied and times == 1
+    } == studied
+    assert len(began) == 14 + own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stores", [("one", "other"), ("both", "both")], ids=["two", "one"])
+def test_of_two_workers_one_is_killed_and_the_other_ends_its_trial(
+    served: Desk, stores: tuple[str, str]
+):
+    served.write(storage="env:TOY_STUDIES", trials=12, pause=0.1, grace="99%")
+    victim = served.worker(stores[0])
+    deadline = time.monotonic() + SECONDS
+    while not (served.folder / "calls").exists() or len(served.notes("began")) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    other = served.worker(stores[1])
+    while len({process for _, process in served.notes("began")}) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    began = time.monotonic()
+    ended(other)
+    assert time.monotonic() - began < 60  # It waits for no beat of a process of this machine.
+    is_whole(served.rows(), 12)
+    assert max(served.finished(*set(stores)).values()) == 1 if len(set(stores)) == 1 else True
