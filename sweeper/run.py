@@ -229,6 +229,13 @@ def look_again(
     return plan(trials, records, code_digest, retry, trained, chosen)
 
 
+def with_tried(sweep: Sweep, plan: Plan, place: Place) -> Plan:
+    """The plan of a sweep, and what its search has tried beside that."""
+    there = {trial.key for trial in plan.trials}
+    tried = [trial for trial in sweep.found.trials if trial.key not in there] if sweep.found else []
+    return look_again(sweep, (*plan.trials, *tried), place) if tried else plan
+
+
 def changes(sweep: Sweep, plan: Plan, place: Place) -> Changes | None:
     """What is different in the design since the sweep's last run; None before a first one.
     Raises CorruptRecord where what that left cannot be believed."""
@@ -538,6 +545,9 @@ def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> C
     messenger = Courier(place.folder, origin, place.tracking, again=again)
     for trial in plan.trials:
         if trial.key in plan.records and plan.states[trial.key] != "corrupt":
+            messenger.notice(trial)
+    for trial in sweep.found.trials if sweep.found else ():
+        if trial.key not in plan.states:
             messenger.notice(trial)
     return messenger
 

@@ -115,6 +115,8 @@ def looked_up(sweep: Sweep, store: Path, data: Path | None) -> Sweep:
     search, there = sweep.search, sites(sweep, data)
     url = resolved(search.storage, store)
     tried: list[Tried] = []
+    trials: dict[Key, Trial] = {}
+    answers = Answers(data, trainers(sweep), axes=sweep.axes)
     complete = exists(url)
     storage = Storage(url) if complete else None
     for site in there:
@@ -122,8 +124,18 @@ def looked_up(sweep: Sweep, store: Path, data: Path | None) -> Sweep:
         rows = study.rows() if study else []
         complete = complete and is_complete(rows, search)
         tried += tried_of(site, rows, search, sweep.metrics)
+        for row in rows:
+            if row.outcome is not None and row.outcome.trial is not None:
+                trial = trial_at(sweep, site, row.point, answers)
+                # What the trainer's module makes of a point may have changed since.
+                if trial is not None and trial.key == row.outcome.trial:
+                    trials.setdefault(trial.key, trial)
     records = Folder(store).find(site.own for site in there)
-    found = Found(tried=tuple(tried), baselines=tuple(baselines(there, records)))
+    found = Found(
+        tried=tuple(tried),
+        baselines=tuple(baselines(there, records)),
+        trials=tuple(trials.values()),
+    )
     return derived(sweep, found, complete=complete)
 
 
@@ -264,6 +276,7 @@ class Searching:
             for row in self.studies[site.folder].rows():
                 if row.outcome is not None and row.outcome.trial is not None:
                     self.ended[site.folder, Key(*row.outcome.trial)] = row.outcome
+        self.asked = dict.fromkeys((site.folder for site in there), 0)
         self.own = [site for site in there if not self.knows_whole(site)]
         self._asked_out: dict[str, float] = {}  # when a study had nothing more to try
         self.lock = threading.RLock()
@@ -314,13 +327,15 @@ class Searching:
         return True
 
     def next(self) -> Trial | None:
-        """Of the study with the fewest trials under way first."""
-        for site in sorted(self.sites, key=self.under_way):
+        """Of the study with the fewest trials under way first, and of those of the one that was
+        asked least."""
+        for site in sorted(self.sites, key=lambda it: (self.under_way(it), self.asked[it.folder])):
             while self.has_room(site):
                 asked = self.studies[site.folder].ask()
                 if asked is None:
                     self._asked_out[site.folder] = time.monotonic()
                     break
+                self.asked[site.folder] += 1
                 if (trial := self.begin(site, asked)) is not None:
                     return trial
         return None

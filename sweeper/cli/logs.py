@@ -41,6 +41,7 @@ def show_logs(
     from sweeper import run
 
     plan = run.look(opened.sweep, opened.place)
+    plan = run.with_tried(opened.sweep, plan, opened.place)
     folder = opened.place.folder
     if ids:
         trials = meant(plan.trials, ids)

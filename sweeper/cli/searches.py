@@ -29,12 +29,27 @@ def say_studies(opened: Opened, as_json: bool) -> None:
         click.echo(json.dumps(studies_json(sweep.search, studies, found), indent=1))
         return
     click.echo(f"{sweep.name} · {sweep.profile}: {planned(sweep.search, studies)}")
-    if found:
-        for study in studies:
-            tried = [one for one in found if one.at == study.at]
-            click.echo(f"{called(study.at)}: {counted(tried, sweep.search)}")
+    for line in stand(opened):
+        click.echo(line)
     if sweep.search.promote:
         click.echo(promoted(sweep.search.promote))
+
+
+def stand(opened: Opened) -> list[str]:
+    """A line for each study of which something was tried: how far it is, and what it found."""
+    found = opened.sweep.found.tried if opened.sweep.found else ()
+    studies: dict[str, list[Tried]] = {}
+    for one in found:
+        studies.setdefault(called(one.at), []).append(one)
+    return [
+        f"{name}: {counted(tried, opened.sweep.search)}; {fronted(tried)}"
+        for name, tried in studies.items()
+    ]
+
+
+def fronted(tried: Sequence[Tried]) -> str:
+    front = sum(one.front for one in tried)
+    return f"{front} on the front" if front else "nothing feasible, so nothing to promote"
 
 
 def planned(search: SearchSpec, studies: Sequence[Any]) -> str:
@@ -98,10 +113,8 @@ def search(
     plan = run.look(opened.sweep, place)
     tried = opened.sweep.found.tried
     click.echo(f"{sweep.name} · {sweep.profile}: {planned(sweep.search, studies)}", err=True)
-    for study in studies:
-        of_it = [one for one in tried if one.at == study.at]
-        if of_it:
-            click.echo(f"{called(study.at)}: {counted(of_it, sweep.search)}", err=True)
+    for line in stand(opened):
+        click.echo(line, err=True)
     if not opened.sweep.include and not is_over(tried, sweep.search, len(studies)):
         place.folder.prepare()
         account = run.account(opened.sweep, plan, place)
@@ -121,12 +134,8 @@ def search(
             click.echo(f"budget reached: {account.ended}; the search is not over", err=True)
             sys.exit(BUDGET)
         opened = opened.looked_up()
-    for study in studies:
-        of_it = [one for one in opened.sweep.found.tried if one.at == study.at]
-        front = sum(one.front for one in of_it)
-        click.echo(
-            f"{called(study.at)}: {counted(of_it, sweep.search)}; {front} on the front", err=True
-        )
+        for line in stand(opened):
+            click.echo(line, err=True)
     return opened
 
 

@@ -365,7 +365,7 @@ def plan_sweep(
     if opened.searched is not None:
         refuse_where(where)
         searches.say_studies(opened, as_json)
-        if not opened.sweep.include:
+        if as_json or not opened.sweep.include:
             return
     plan = run.look(opened.sweep, opened.place, retry, where=where)
     account = run.account(opened.sweep, plan, opened.place)
@@ -492,6 +492,8 @@ def show_status(opened: Opened, as_json: bool, where: str | None) -> None:
         return
     from sweeper.live import title
 
+    for line in searches.stand(opened):
+        click.echo(line)
     click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
     for trial, cost in running:
         click.echo(f"  running  {title(trial)}: {cost:,.0f} updates")

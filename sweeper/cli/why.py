@@ -201,7 +201,14 @@ class Asked:
         )
 
     def elsewhere(self, id: str) -> str | None:
-        """ "model=Max seed=0 of table1 (run 2026-11-25)" """
+        """ "model=Max seed=0 of table1 (run 2026-11-25)"; of this file's search "dataset=Topics
+        number 7 of its search, pruned: linear · start 0.1" """
+        for one in self.sweep.found.tried if self.sweep.found else ():
+            if one.trial_id == id:
+                barren = one.state == "complete" and not one.feasible
+                state = "not feasible" if barren else one.state
+                where = f"{told(one.at)} number {one.number}".strip()
+                return f"{where} of its search, {state}: {one.label}"
         for then in snapshots.all_kept(self.folder.root)[0]:
             for labels, key in then.labelled():
                 if key.trial_id == id:

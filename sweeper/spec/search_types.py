@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sweeper.errors import Mark
+from sweeper.trial import Trial
 
 if TYPE_CHECKING:
     from sweeper.spec.sweep import Condition  # which names these types, too
@@ -73,10 +74,12 @@ class Tried:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a search has come to so far: all that was `tried`, study by study, and the file's own
-    configuration for each study that has a record of it (`baselines`, number -1)."""
+    configuration for each study that has a record of it (`baselines`, number -1). `trials` are
+    the trials that were run for that, each once."""
 
     tried: tuple[Tried, ...] = ()
     baselines: tuple[Tried, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
     python toy_workers.py FILE STORE WRITES WRITES ...     each killed before so many writes, one
                                                            after another, and the last one not
 
+After each it says how it ended, and which results there are then, with their dates.
 Writes are the commits of databases, and files that are opened to be written or renamed.
 """
 
@@ -48,10 +49,9 @@ def kill_before(writes: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def hear(event: str, about: tuple) -> None:
-        wrote = (
-            event == "open" and isinstance(about[2], int) and about[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if wrote or event == "os.rename":
+        # A file that is open already: a lease that is empty is waited for for a minute.
+        fresh = event == "open" and not isinstance(about[0], int)
+        if (fresh and about[2] & (os.O_WRONLY | os.O_RDWR)) or event == "os.rename":
             count()
 
     sys.addaudithook(hear)
@@ -67,8 +67,9 @@ def main() -> None:
             work(file, store)
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(ended, flush=True)
         assert ended in (0, -signal.SIGKILL)
+        results = store.glob("trials/*/result-*.json")
+        print(ended, *sorted(f"{it.parent.name}={it.stat().st_mtime_ns}" for it in results))
     work(file, store)
 
 
