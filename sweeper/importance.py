@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.spec.conditions import same
-from sweeper.spec.search import fault_in_value
 from sweeper.spec.search_types import Choice, Parameter, Scalar
+from sweeper.spec.space import fault_in_value
 
 LEAST = 4  # trials
 TRIALS_A_POWER = 4  # how many trials there are for each power of a polynomial

@@ -294,6 +294,7 @@ class Study:
             else:
                 trial = optuna.trial.Trial(self.study, left._trial_id)
             trial.set_user_attr(OWNER, ourselves())
+            _ = trial.relative_params  # What it draws for all keys together, it draws now.
             point: dict[str, Scalar] = {}
             for parameter in self.ordered:
                 if is_there(parameter, point):
@@ -311,18 +312,15 @@ class Study:
             result = {key: x for key, x in outcome.result.items() if math.isfinite(x)}
             came = {"trial": outcome.trial, "why": outcome.why, "result": result}
             trial.set_user_attr(CAME, came)
-            self.constrain(trial, outcome)
-            if outcome.state == "pruned" and len(self.search.objectives) == 1:
-                self.report(trial, outcome)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # It was said before a worker died.
+                for text, by in outcome.broken.items():
+                    trial.set_constraint(text, by)
+                if outcome.state == "pruned" and len(self.search.objectives) == 1:
+                    self.report(trial, outcome)
             values = outcome.objectives if outcome.state == "complete" else None
             self.study.tell(trial, values, state=TOLD[outcome.state], skip_if_finished=True)
         self.open.discard(number)
-
-    def constrain(self, trial: optuna.trial.Trial, outcome: Outcome) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # It was said before a worker died.
-            for text, by in outcome.broken.items():
-                trial.set_constraint(text, by)
 
     def report(self, trial: optuna.trial.Trial, outcome: Outcome) -> None:
         """What a sampler may learn of a trial that was pruned, where it can."""

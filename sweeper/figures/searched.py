@@ -20,7 +20,6 @@ from sweeper.figures.panels import Bar, Figure, Line, Marks, Panel, Scale, Stran
 from sweeper.importance import LEAST, Share, shares
 from sweeper.spec.conditions import same
 from sweeper.spec.expressions import value_written
-from sweeper.spec.search import fault_in_value
 from sweeper.spec.search_types import (
     Choice,
     Found,
@@ -34,6 +33,7 @@ from sweeper.spec.search_types import (
     Slices,
     Tried,
 )
+from sweeper.spec.space import fault_in_value
 from sweeper.spec.sweep import Metric, Sweep
 from sweeper.tables.footers import made
 from sweeper.tables.readings import ABSENT, Readings

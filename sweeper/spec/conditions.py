@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.errors import SpecError, unknown
+from sweeper.errors import SpecError, quoted, unknown
 from sweeper.spec import expressions
 from sweeper.spec.expressions import (
     COMPARED,
@@ -59,6 +59,41 @@ def condition(node: Node, called: str, problems: Problems) -> Condition | None:
         for problem in error.problems:
             problems.refuse(node.mark, f"{called}: {problem.message}")
         return None
+
+
+def condition_of(
+    node: Node, called: str, faults: Callable[[Binary], Iterator[str]], problems: Problems
+) -> Condition | None:
+    """The condition that a text says; `faults` finds what is wrong with one comparison."""
+    read = condition(node, called, problems)
+    wrong = (
+        [fault for leaf in leaves(read.test) for fault in faults_of(leaf, faults)] if read else []
+    )
+    for fault in wrong:
+        problems.refuse(node.mark, f"{called}: {fault}")
+    return None if wrong else read
+
+
+def leaves(node: Expression) -> Iterator[Expression]:
+    """What `and`, `or` and `not` join."""
+    match node:
+        case Binary(op="and" | "or"):
+            yield from leaves(node.left)
+            yield from leaves(node.right)
+        case Unary(op="not"):
+            yield from leaves(node.operand)
+        case _:
+            yield node
+
+
+def faults_of(leaf: Expression, faults: Callable[[Binary], Iterator[str]]) -> Iterator[str]:
+    if isinstance(leaf, Binary):
+        if any(isinstance(side, Binary | Unary) for side in (leaf.left, leaf.right)):
+            yield at(leaf, "a comparison cannot be compared; join it by and, or, not")
+        else:
+            yield from faults(leaf)
+    else:
+        yield at(leaf, f"{quoted(written(leaf))} compares nothing; write a == b, or a > 0.5")
 
 
 def exclusions(node: Node, problems: Problems) -> list[Condition]:

@@ -26,7 +26,6 @@ from sweeper.spec.profiles import PROFILE
 from sweeper.spec.search import (
     ENVIRONMENT,
     OBJECTIVE,
-    PARAMETER,
     PART,
     POSTGRESQL,
     PROMOTE,
@@ -38,8 +37,9 @@ from sweeper.spec.search import (
     SPLITS,
     SQLITE,
 )
-from sweeper.spec.search import KINDS as PARAMETERS
 from sweeper.spec.section import GOALS, NAME, RESULT_KEY, Form
+from sweeper.spec.space import KINDS as PARAMETERS
+from sweeper.spec.space import PARAMETER
 from sweeper.spec.tables import (
     AT,
     BESIDE,

@@ -7,7 +7,7 @@ is given instead, so that one reading finds everything.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sweeper.errors import Mark, quoted, unknown
@@ -33,6 +33,7 @@ RESULT_KEY = Form(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}", "a result's key, such 
 NPZ_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"  # of a path
 ARRAY = Form(NPZ_PART, "an array's name, such as features")
 GOALS = ("min", "max")
+MAX_ITEMS = 1000  # of a list in a search: choices, points, objectives, seeds
 MAX_NAMES = 200  # axes, tables, profiles and so on: each is read with all that there is
 
 
@@ -188,6 +189,33 @@ class Section:
             self.wrong(key, "a mapping")
             return {}
         return node.value
+
+
+def sections(section: Section, key: str, known: tuple[str, ...]) -> Iterator[Section]:
+    """The mappings in a list that holds some."""
+    for item in items(section, key, "a list of mappings"):
+        yield Section(item, section.called(key), section.problems, known)
+
+
+def items(section: Section, key: str, what: str) -> tuple[Node, ...]:
+    """Those of a list that is not empty."""
+    if (node := section.entries.get(key)) is None:
+        return ()
+    if not node.is_list:
+        section.wrong(key, what)
+        return ()
+    if not node.value:
+        section.refuse(node.mark, f"{section.called(key)} is empty; {what} is expected", key)
+    return node.value if few(section, key) else ()
+
+
+def few(section: Section, key: str, most: int = MAX_ITEMS) -> bool:
+    """Whether a list or a mapping is not longer than anyone means it to be."""
+    node = section.entries[key]
+    if len(node.value) > most:
+        said = f"{section.called(key)} has {len(node.value):,} entries; at most {most:,}"
+        section.refuse(node.mark, said, key)
+    return len(node.value) <= most
 
 
 def label_of(node: Node) -> str:

@@ -171,6 +171,28 @@ def test_once_training_is_over_nobody_is_judged_and_it_counts(rule: Halving):
     assert rule.behind(trial("other"), at(60, 0.95, 0.6)) is not None
 
 
+# ---- like with like
+
+
+def test_only_those_alike_are_compared(tmp_path: Path):
+    """Losses of trials whose KL weight is still low are lower, and say nothing."""
+    rule = halving(tmp_path, alike="kl/weight")
+    rule.place_rungs(STUDY, 100.0)
+
+    def behind(name: str, loss: float, **weight: float) -> bool:
+        values = {**at(20, loss), **{f"kl/{key}": it for key, it in weight.items()}}
+        return rule.behind(trial(name), values) is not None
+
+    assert not behind("low", 1.0, weight=0.1)
+    assert not behind("full", 5.0, weight=1.0)  # the first of its kind
+    assert behind("full too", 6.0, weight=1.0)
+    assert behind("low too", 2.0, weight=0.1 + 1e-12)
+    assert not behind("better", 4.0, weight=1.0)
+    assert not behind("silent", 9.0)  # the first that says nothing of it
+    assert behind("silent too", 9.5)
+    assert behind("full again", 4.5, weight=1.0)  # 2nd of 4
+
+
 # ---- rungs
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sweeper.errors import EnvironmentFault, SpecError
 from sweeper.search import OWNER, WORKER, Asked, Outcome, Storage, Study, check_sampler, resolved
 from sweeper.spec import expressions
 from sweeper.spec.search import SAMPLERS
-from sweeper.spec.search_types import Choice, Objective, Sampler, SearchSpec, Span
+from sweeper.spec.search_types import Choice, Objective, Prune, Sampler, SearchSpec, Span
 from sweeper.spec.sweep import Condition
 
 MEMORY = Path("/dev/shm")  # a disk takes ten times as long
@@ -51,6 +52,18 @@ def spec(**changes: object) -> SearchSpec:
 
 def random_sampler(seed: int = 3) -> Sampler:
     return Sampler(name="RandomSampler", arguments={"seed": seed})
+
+
+GROUPED = Sampler(
+    name="TPESampler",
+    arguments={
+        "seed": 7,
+        "n_startup_trials": 4,
+        "multivariate": True,
+        "group": True,
+        "constant_liar": True,
+    },
+)
 
 
 @pytest.fixture
@@ -224,7 +237,8 @@ def dying(act: Callable[[], object], commits: int) -> bool:
 
 
 def test_a_worker_killed_before_any_commit_loses_and_doubles_nothing(study: Opening):
-    search = spec(trials=40, enqueue=({"kind": "linear"}, {"kind": "cyclical", "cycles": 5}))
+    points = ({"kind": "linear"}, {"kind": "cyclical", "cycles": 5})
+    search = spec(trials=40, enqueue=points, sampler=GROUPED)
     whole = [(asked.number, asked.point) for asked in searched(study(search, "whole"))]
 
     def one_trial() -> None:
@@ -244,6 +258,31 @@ def test_a_worker_killed_before_any_commit_loses_and_doubles_nothing(study: Open
     rows = study(search).rows()
     assert [(row.number, row.point) for row in rows] == whole
     assert {row.state for row in rows} == {"complete"}
+
+
+def test_a_worker_killed_while_it_tells_that_a_trial_was_pruned(study: Opening):
+    prune = Prune(rule="successive_halving", metric="valid/loss", by="n", grace=0.2, factor=3)
+    search = spec(trials=40, prune=prune)
+    pruned = Outcome(
+        state="pruned", objectives=(3.0,), result={"n": 7.0}, broken={"x": -1.0}, why="behind"
+    )
+
+    def one_trial() -> None:
+        one = study(search)
+        one.tell(one.ask().number, pruned)
+
+    study(search)
+    commits, killed = 5, True
+    while killed:
+        killed = dying(one_trial, commits)
+        commits += 1
+    one = study(search)
+    left = one.ask()
+    one.tell(left.number, pruned)
+    rows = one.rows()
+    assert [row.number for row in rows] == list(range(left.number + 1))
+    assert [row.outcome for row in rows] == [pruned] * len(rows)
+    assert {tuple(it.intermediate_values.items()) for it in one.study.trials} == {((7, 3.0),)}
 
 
 def test_what_a_living_worker_is_at_is_nobody_elses_until_it_dies(study: Opening):
@@ -313,23 +352,14 @@ def test_workers_elsewhere_live_as_long_as_they_say_so(
     [
         random_sampler(),
         Sampler(name="TPESampler", arguments={"seed": 7, "n_startup_trials": 4}),
-        Sampler(
-            name="TPESampler",
-            arguments={
-                "seed": 7,
-                "n_startup_trials": 4,
-                "multivariate": True,
-                "group": True,
-                "constant_liar": True,
-            },
-        ),
+        GROUPED,
     ],
     ids=["random", "tpe", "grouped"],
 )
 def test_a_search_that_was_interrupted_goes_on_as_it_would_have(
     study: Opening, sampler: Sampler, objectives: tuple[Objective, ...]
 ):
-    search = spec(trials=14, sampler=sampler, objectives=objectives)
+    search = spec(trials=11, sampler=sampler, objectives=objectives)
     whole = searched(study(search, "whole"))
     pieces = []
     for most in (1, 3, 5, 1, 20):
@@ -339,7 +369,7 @@ def test_a_search_that_was_interrupted_goes_on_as_it_would_have(
     assert pieces == whole
     points = [json.dumps(asked.point) for asked in whole]
     assert len(set(points)) == len(points)
-    other = spec(trials=14, sampler=random_sampler(4), objectives=objectives)
+    other = spec(trials=11, sampler=random_sampler(4), objectives=objectives)
     assert [asked.point for asked in searched(study(other, "other"))] != points
 
 
@@ -365,6 +395,10 @@ def test_a_sampler_works_or_is_refused_in_words(study: Opening, name: str, count
         sampler=Sampler(name=name, arguments=ARGUMENTS.get(name, {})),
         space={**FLAT, "lr": Span(key="lr", low=0.0, high=1.0, step=0.5)},
         objectives=(LOSS, COST)[:count],
+        prune=Prune(
+            rule="successive_halving", metric="valid/loss", by="cost/n", grace=0.2, factor=3
+        ),
+        trials=12,
     )
     if name == "CmaEsSampler" and (count > 1 or find_spec("cmaes") is None):
         says = "search.sampler 'CmaEsSampler': .*(No module named 'cmaes'|multi-objective)"
@@ -372,9 +406,23 @@ def test_a_sampler_works_or_is_refused_in_words(study: Opening, name: str, count
             check_sampler(search)
         return
     check_sampler(search)
-    found = searched(study(search))
-    assert [asked.number for asked in found] == list(range(6))
+    one, numbers = study(search), []
+    while (asked := one.ask()) is not None:
+        whole = scores(asked, count)
+        changed = [
+            {"broken": {"kl > 1": -1.0}},
+            {"state": "pruned", "result": {"cost/n": 5.0}},
+            {"broken": {"kl > 1": 1.0}},
+            {"state": "failed", "objectives": ()},
+        ]
+        one.tell(asked.number, replace(whole, **changed[asked.number % 4]))
+        numbers.append(asked.number)
+    assert numbers == list(range(12))
     assert study(search).is_complete()
+    # What a sampler may learn of one that was pruned: what it had, and where.
+    told = [trial.intermediate_values for trial in one.study.trials]
+    for number, values in enumerate(told):
+        assert list(values) == ([5] if count == 1 and number % 4 == 1 else [])
 
 
 def test_a_space_that_is_exhausted_does_not_end_the_budget(study: Opening):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from click.testing import CliRunner
 
@@ -408,3 +410,21 @@ def test_values_that_are_not_finite_are_no_objectives(store: Path):
     pruned = replace(record, state="pruned", error="behind", result={"valid/loss": 3.0})
     assert at_work.outcome(pruned).objectives == (3.0,)
     assert at_work.outcome(pruned).why == "behind"
+
+
+# ---- how good it is
+
+
+def test_it_finds_what_plain_optuna_finds(monkeypatch: pytest.MonkeyPatch):
+    """The best of 25 trials on Branin's function is within the spread of twelve plain ones."""
+    monkeypatch.syspath_prepend(str(TOYS.parents[1] / "benchmarks"))
+    quality = importlib.import_module("search_quality")
+    assert quality.branin((math.pi, 2.275)) == pytest.approx(0.397887, abs=1e-6)
+    minimum = (0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573)
+    assert quality.hartmann6(minimum) == pytest.approx(-3.32237, abs=1e-5)
+    samplers = (optuna.samplers.TPESampler(seed=seed) for seed in range(12))
+    spread = [min(quality.plain("branin", it, 25)) for it in samplers]
+    for seed in (0, 1):
+        mine = quality.ours("branin", {"seed": seed}, 25)
+        assert len(set(mine)) == 25
+        assert min(mine) <= max(spread)
