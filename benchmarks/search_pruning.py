@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sweeper import run
 from sweeper.budget import UNLIMITED, Account
-from sweeper.found import losses, value
+from sweeper.objectives import losses, value
 from sweeper.spec import Sweep, read
 from sweeper.spec.search_types import Tried
 
@@ -76,7 +76,7 @@ def say(at: str, written: Sweep, found: dict[str, tuple[list[Tried], float]]) ->
         states = [one.state for one in tried]
         best = min(
             feasible,
-            key=lambda one: losses(one, [objective], written.metrics),
+            key=lambda one: losses(one.values, [objective], written.metrics),
             default=None,
         )
         said = f"{value(objective.metric, best.values, written.metrics):.3f}" if best else "none"

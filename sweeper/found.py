@@ -8,42 +8,29 @@ trained, tabulated, explained and published as everything else is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sweeper import space
 from sweeper.design import points
+from sweeper.objectives import Metrics, dominates, goal_of, losses, value
 from sweeper.spec.search import study_axes
 from sweeper.spec.search_types import (
     BASELINE,
     CONFIGURATION,
     Found,
-    Objective,
     Promote,
     SearchSpec,
     Tried,
 )
-from sweeper.spec.sweep import Axis, Level, Metric, Point, Sweep, TableSpec
-
-Metrics = Mapping[str, Metric]
-
-
-def sources(name: str, metrics: Metrics) -> tuple[str, ...]:
-    """The result keys of a metric, or the key that `name` is: the first that is there counts."""
-    if (metric := metrics.get(name)) is None:
-        return (name,)
-    return (metric.source, *([metric.fallback] if metric.fallback else []))
-
-
-def value(name: str, values: Mapping[str, float], metrics: Metrics) -> float | None:
-    return next((values[key] for key in sources(name, metrics) if key in values), None)
+from sweeper.spec.sweep import Axis, Level, Point, Sweep, TableSpec
 
 
 def with_front(tried: Sequence[Tried], search: SearchSpec, metrics: Metrics) -> tuple[Tried, ...]:
     """The trials of one study, with those marked that no other beats; of several that are the
     same training the first."""
     feasible = {one.trial_id: one for one in reversed(tried) if one.feasible}
-    at = {id: losses(one, search.objectives, metrics) for id, one in feasible.items()}
+    at = {id: losses(one.values, search.objectives, metrics) for id, one in feasible.items()}
     best = {
         feasible[id].number
         for id, own in at.items()
@@ -52,28 +39,18 @@ def with_front(tried: Sequence[Tried], search: SearchSpec, metrics: Metrics) -> 
     return tuple(replace(one, front=one.number in best) for one in tried)
 
 
-def losses(one: Tried, objectives: Iterable[Objective], metrics: Metrics) -> tuple[float, ...]:
-    """Its objectives, less being better in each."""
-    found = ((it.goal, value(it.metric, one.values, metrics)) for it in objectives)
-    return tuple(math.inf if it is None else -it if goal == "max" else it for goal, it in found)
-
-
-def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
 def promoted(study: Sequence[Tried], search: SearchSpec, metrics: Metrics) -> tuple[Tried, ...]:
     """Of one study what is trained again, the best by the first objective first."""
     promote = search.promote or Promote(seeds=())
     distinct = {one.trial_id: one for one in reversed(study) if one.feasible}
     chosen = [one for one in distinct.values() if one.front or not promote.front]
-    chosen.sort(key=lambda one: (losses(one, search.objectives, metrics), one.number))
+    chosen.sort(key=lambda one: (losses(one.values, search.objectives, metrics), one.number))
     return tuple(chosen[: promote.top])
 
 
-def derived(sweep: Sweep, found: Found, *, complete: bool) -> Sweep:
-    """The sweep of what was found; while a search is not `complete` nothing is promoted, and
-    it has the file's own configuration only."""
+def derived(sweep: Sweep, found: Found) -> Sweep:
+    """The sweep of what was found; while a search is not complete nothing is promoted, and it
+    has the file's own configuration only."""
     assert sweep.search is not None
     assert sweep.found is None
     search, axes = sweep.search, {axis.name: axis for axis in sweep.axes}
@@ -81,7 +58,7 @@ def derived(sweep: Sweep, found: Found, *, complete: bool) -> Sweep:
     levels: dict[tuple, Level] = {}
     stand_for: dict[str, list[Tried]] = {}
     included = []
-    for point, _ in points(sweep) if complete else ():
+    for point, _ in points(sweep) if found.complete else ():
         study = [one for one in found.tried if one.at == point.labels]
         for one in promoted(study, search, sweep.metrics):
             point_of = tuple(one.point.items())
@@ -102,7 +79,7 @@ def derived(sweep: Sweep, found: Found, *, complete: bool) -> Sweep:
         mark=search.mark,
     )
     tables = {
-        name: with_rows(table, stand_for, sweep.metrics) if table.searched else table
+        name: with_rows(table, stand_for, search, sweep.metrics) if table.searched else table
         for name, table in sweep.tables.items()
     }
     return replace(
@@ -124,7 +101,10 @@ def level_of(one: Tried, search: SearchSpec, others: Mapping[tuple, Level]) -> L
 
 
 def with_rows(
-    table: TableSpec, stand_for: Mapping[str, Sequence[Tried]], metrics: Metrics
+    table: TableSpec,
+    stand_for: Mapping[str, Sequence[Tried]],
+    search: SearchSpec,
+    metrics: Metrics,
 ) -> TableSpec:
     """The file's own configuration first, then what was promoted in the order of the table."""
     name = table.searched.order_by
@@ -134,13 +114,9 @@ def with_rows(
         numbers = [it for it in known if it is not None]
         return sum(numbers) / len(numbers) if numbers else math.inf
 
-    ordered = sorted(stand_for, key=place, reverse=is_better_high(name, metrics))
+    ordered = sorted(stand_for, key=place, reverse=goal_of(name, search, metrics) == "max")
     return replace(
         table,
         rows_only=(BASELINE, *ordered),
         rules_after=tuple(dict.fromkeys([*table.rules_after, BASELINE])),
     )
-
-
-def is_better_high(name: str, metrics: Metrics) -> bool:
-    return name in metrics and metrics[name].goal == "max"

@@ -12,8 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
-from sweeper.found import value, with_front
+from sweeper.found import with_front
 from sweeper.live import clock
+from sweeper.objectives import value
 from sweeper.record import Record
 from sweeper.search import Outcome
 from sweeper.spec.search_types import BASELINE, CONFIGURATION, Tried

@@ -151,7 +151,7 @@ def sought(search: SearchSpec, sweep: Sweep) -> Iterator[Shown]:
         for name in read_names(constraint.test):
             yield from named(name, sweep, "search.constraints", constraint.mark)
     if prune := search.prune:
-        parts = {"metric": prune.metric, "by": prune.by, "alike": prune.alike}
+        parts = {"metric": prune.metric, "by": prune.by, "settled": prune.settled}
         for part, name in parts.items():
             if name is not None:
                 yield from named(name, sweep, f"search.prune.{part}", prune.places.get(part))

@@ -29,15 +29,18 @@ from sweeper.errors import (
 )
 from sweeper.estimates import Estimate, estimate
 from sweeper.halving import Halving
+from sweeper.objectives import sources
 from sweeper.plan import Plan, plan
 from sweeper.provenance import code_digest
 from sweeper.record import Measurement, Record
 from sweeper.render import RENDERERS, files
 from sweeper.render.claims import CLAIM_RENDERERS
+from sweeper.render.tried import tried_csv
 from sweeper.reported import configurations, unreported
 from sweeper.sharing import Shared, share
 from sweeper.snapshot import Snapshot
 from sweeper.spec import Resources, Sweep
+from sweeper.spec.conditions import read_names
 from sweeper.spec.sweep import Curves, Limits
 from sweeper.tables import Table, mixtures, tabulate, unshown
 from sweeper.track import open_store, snapshots
@@ -284,8 +287,10 @@ def shared(sweep: Sweep, plan: Plan, place: Place) -> list[Shared]:
 
 
 def account(sweep: Sweep, plan: Plan, place: Place) -> Account:
-    """What the sweep's trials have cost, under its budget."""
-    return Account(sweep.budget.total, plan.trials, place.folder)
+    """What the sweep's trials have cost, and those that a search has tried, under its budget."""
+    made = Account(sweep.budget.total, plan.trials, place.folder)
+    made.include(*(it.trial_id for it in sweep.found.tried if it.trial_id) if sweep.found else ())
+    return made
 
 
 def estimated(
@@ -600,6 +605,15 @@ def results(
     return made
 
 
+def tried(sweep: Sweep) -> str:
+    """All that a search has tried, for a spreadsheet."""
+    search, found = sweep.search, sweep.found
+    names = [it.metric for it in search.objectives]
+    names += [name for it in search.constraints for name in read_names(it.test)]
+    keys = dict.fromkeys(sources(name, sweep.metrics)[0] for name in names)
+    return tried_csv(found, search, [*keys])
+
+
 def publish(
     sweep: Sweep, tables: Iterable[Table], claims: Verdicts, place: Place, courier: Courier
 ) -> None:
@@ -615,6 +629,9 @@ def publish(
                 path = folder / f"{table.name}.{ending}"
                 write_whole(path, text.encode())
                 written.append(path)
+    if sweep.found:
+        written.append(folder / "tried.csv")
+        write_whole(written[-1], tried(sweep).encode())
     if claims.verdicts:
         said["claims"] = CLAIM_RENDERERS["md"](claims)
         written.append(folder / "claims.md")

@@ -21,6 +21,7 @@ import inspect
 import json
 import math
 import os
+import secrets
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper.errors import EnvironmentFault, Problem, SpecError, quoted
 from sweeper.lookup import named
 from sweeper.space import in_order, is_there
+from sweeper.spec.search import TEST
 from sweeper.spec.search_types import Choice, Parameter, Sampler, Scalar, SearchSpec
 from sweeper.track.lease import birth, this_place
 from sweeper.track.sealed import using
@@ -44,11 +46,13 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 OWNER, CAME = "sweeper.owner", "sweeper"  # who is at a trial, and what came of it
+TRIAL_RUN = 14  # points: the samplers of Optuna draw ten at random
+RUNGS = "sweeper.rungs"  # of a study: see Study.rungs
 WORKER = "sweeper.worker "  # and which: when it last said that it lives
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 6 * BEAT_SECONDS  # after which a worker on another machine is taken for dead
 # Its points are a sequence, of which a seed of its own for each would make no sequence.
-SEEDED_ONCE = ("QMCSampler",)
+SEEDED_ONCE = (optuna.samplers.QMCSampler,)
 STATES: Mapping[TrialState, Literal["waiting", "running", "complete", "pruned", "failed"]] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -107,26 +111,29 @@ class Storage:
         self.url = url
         how = ENGINE.get(kind(url), {})
         refuse_unreadable(url)
-        with self.answering():
+        with self.answering(ImportError, RuntimeError):
             self.engine = sqlalchemy.create_engine(url, **how)
-        with self.locked("tables"), self.answering():  # Two may find that there are none.
+        # Two may find that there are no tables yet.
+        with self.locked("tables"), self.answering(ImportError, RuntimeError):
             self.optuna = optuna.storages.RDBStorage(url, engine_kwargs=how)
 
     @contextlib.contextmanager
-    def answering(self) -> Iterator[None]:
+    def answering(self, *further: type[Exception]) -> Iterator[None]:
         """What the database or its driver refuses, as a fault of the surroundings; without the
-        URL, in which there may be a password."""
+        URL, in which there may be a password. `further` is what is one only here: a sampler's
+        own fault is not."""
         try:
             yield
         except (
             sqlalchemy.exc.SQLAlchemyError,
             optuna.exceptions.StorageInternalError,
-            ImportError,
-            RuntimeError,
             OSError,
+            *further,
         ) as fault:
             cause = fault.__cause__ or fault
             said = first_line(getattr(cause, "orig", None) or cause)
+            if isinstance(fault, ImportError) and kind(self.url) == "postgresql":
+                said += "; pip install 'sweeper[postgres]'"
             raise EnvironmentFault(
                 f"the storage of the search ({without_secrets(self.url)}) does not answer: {said}"
             ) from None
@@ -181,7 +188,8 @@ def resolved(written: str | None, store: Path) -> str:
     name = written.removeprefix("env:")
     if not (url := os.environ.get(name)):
         raise EnvironmentFault(f"search.storage is {written}, and {name} is not set")
-    if kind(url) not in ENGINE:
+    in_memory = kind(url) == "sqlite" and (len(url) < len("sqlite:///a") or ":memory:" in url)
+    if kind(url) not in ENGINE or in_memory:
         raise EnvironmentFault(f"{name} is no URL of a database such as sqlite:///studies.db")
     return url
 
@@ -267,6 +275,8 @@ class Study:
             )
             for point in search.enqueue:
                 study.enqueue_trial(dict(point), skip_if_exists=True)
+            if RUNGS not in study.user_attrs:
+                study.set_user_attr(RUNGS, secrets.token_hex(8))
         return cls(storage, name, search, study)
 
     @classmethod
@@ -278,6 +288,13 @@ class Study:
             study = optuna.load_study(study_name=name, storage=storage.optuna)
         return cls(storage, name, search, study)
 
+    @property
+    def rungs(self) -> str:
+        """The name of the folder with its rungs: of this study, and of none that may have had
+        its name in another database."""
+        with self.storage.answering():
+            return self.study.user_attrs[RUNGS]
+
     def ask(self) -> Asked | None:
         """None where every trial was asked for, and none was left by a worker that is dead."""
         self.beat()
@@ -288,7 +305,7 @@ class Study:
             if left is None and len(begun) >= self.search.trials:
                 return None
             number = len(begun) if left is None else left.number
-            self.study.sampler = sampler(self.search.sampler, number)
+            self.study.sampler = sampler(self.search.sampler, self.name, number)
             if left is None:
                 trial = self.study.ask()
             else:
@@ -299,7 +316,8 @@ class Study:
             for parameter in self.ordered:
                 if is_there(parameter, point):
                     # What a dead worker had drawn already is not drawn before this one again.
-                    self.study.sampler = sampler(self.search.sampler, number, parameter.key)
+                    parts = self.name, number, parameter.key
+                    self.study.sampler = sampler(self.search.sampler, *parts)
                     point[parameter.key] = suggested(trial, parameter)
             self.open.add(trial.number)
             return Asked(number=trial.number, point=self.as_written(point))
@@ -309,7 +327,9 @@ class Study:
         finished = contextlib.suppress(UpdateFinishedTrialError)
         with self.storage.locked(self.name), self.storage.answering(), finished:
             trial = self.trial(number)
-            result = {key: x for key, x in outcome.result.items() if math.isfinite(x)}
+            # What is measured on the test split is nothing that a search may see.
+            seen = ((key, x) for key, x in outcome.result.items() if not key.startswith(TEST))
+            result = {key: x for key, x in seen if math.isfinite(x)}
             came = {"trial": outcome.trial, "why": outcome.why, "result": result}
             trial.set_user_attr(CAME, came)
             with warnings.catch_warnings():
@@ -427,15 +447,16 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
 # ---- the sampler
 
 
-def sampler(spec: Sampler, number: int, key: str = "") -> optuna.samplers.BaseSampler:
-    """The sampler for the `number`th trial, and for what it draws for one `key` by itself. A
-    study that was interrupted goes on as it would have: what is random depends on these, and on
-    nothing that a dead process knew."""
+def sampler(spec: Sampler, *parts: Any) -> optuna.samplers.BaseSampler:
+    """The sampler for one trial of a study, or for what it draws for one key by itself: `parts`
+    say which. A study that was interrupted goes on as it would have: what is random depends on
+    these, and on nothing that a dead process knew."""
     thing = named(spec.name, BY_NAME, "sampler")
     arguments = dict(spec.arguments)
     if "seed" in inspect.signature(thing).parameters:
         seed = arguments.get("seed", 0)
-        arguments["seed"] = seed if spec.name in SEEDED_ONCE else mixed(seed, number, key)
+        once = isinstance(thing, type) and issubclass(thing, SEEDED_ONCE)
+        arguments["seed"] = mixed(seed, *parts[:1]) if once else mixed(seed, *parts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return thing(**arguments)
@@ -457,7 +478,7 @@ def check_sampler(search: SearchSpec) -> None:
     """Raises SpecError where there is no such sampler, or it does not take what the file says."""
     spec = search.sampler
     try:
-        made = sampler(spec, 0)
+        made = sampler(spec, "trial run", 0)
         if not isinstance(made, optuna.samplers.BaseSampler):
             raise TypeError(f"{spec.name} makes a {type(made).__name__}, which is no sampler")
         trial_run(made, search)
@@ -471,16 +492,21 @@ def check_sampler(search: SearchSpec) -> None:
 
 
 def trial_run(made: optuna.samplers.BaseSampler, search: SearchSpec) -> None:
-    """One point in memory: some samplers ask for a package, or refuse several objectives, only
-    when they are asked."""
+    """Some points in memory: there are samplers that draw at random at first, and ask for a
+    package, or refuse an argument or several objectives, only later."""
     goals = [{"min": "minimize", "max": "maximize"}[it.goal] for it in search.objectives]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = optuna.create_study(directions=goals, sampler=made)
         never_stopping(study)
-        for _ in range(2):
+        for number in range(TRIAL_RUN):
             trial, point = study.ask(), {}
             for parameter in in_order(search.space):
                 if is_there(parameter, point):
                     point[parameter.key] = suggested(trial, parameter)
-            study.tell(trial, [float(n) for n, _ in enumerate(goals)])
+            if search.constraints:
+                trial.set_constraint("some", number % 3 - 1.0)
+            if number == 1:
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, [number * (n + 1.0) for n, _ in enumerate(goals)])

@@ -23,10 +23,11 @@ from sweeper import space
 from sweeper.answers import Answers
 from sweeper.budget import Account
 from sweeper.design import expand, points, seed_of, settings_of, trainer_of, trainers
-from sweeper.errors import EnvironmentFault
-from sweeper.found import derived, sources, value, with_front
+from sweeper.errors import EnvironmentFault, Problem, SpecError, unknown
+from sweeper.found import derived, with_front
 from sweeper.halving import Halving
-from sweeper.record import Record
+from sweeper.objectives import Metrics, sources, value, violation
+from sweeper.record import PROGRESS, Record
 from sweeper.search import (
     BEAT_SECONDS,
     Asked,
@@ -38,8 +39,8 @@ from sweeper.search import (
     exists,
     resolved,
 )
-from sweeper.spec.conditions import compiled, read_names
-from sweeper.spec.expressions import Binary, Expression, Unary, written
+from sweeper.spec.conditions import read_names
+from sweeper.spec.expressions import Expression
 from sweeper.spec.problems import Problems
 from sweeper.spec.search_types import (
     BASELINE,
@@ -50,23 +51,22 @@ from sweeper.spec.search_types import (
     SearchSpec,
     Tried,
 )
-from sweeper.spec.sweep import Metric, Point, Sweep
+from sweeper.spec.sweep import Point, Sweep
 from sweeper.track.folder import Folder
 from sweeper.trial import Key, Trial, digest
 
 SECONDS_BETWEEN_QUESTIONS = 2.0  # to a study of which other workers run the last trials
-LEAST = 1e-9  # by which a constraint is broken that does not hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """One study: the `point` of the design at which it is, the file's own configuration there
-    (`own`), and its name. `folder` is what its rungs lie in."""
+    (`own`), and its name. `id` says what is searched."""
 
     point: Point
     own: Trial
     name: str
-    folder: str
+    id: str
 
     @property
     def at(self) -> dict[str, str]:
@@ -86,17 +86,18 @@ def sites(sweep: Sweep, data: Path | None) -> tuple[Site, ...]:
             key: [str(it.when or ""), *without_marks(it)] for key, it in search.space.items()
         },
         "prune": without_marks(search.prune) if search.prune else None,
+        "sampler": [search.sampler.name, dict(search.sampler.arguments)],
     }
     for (point, _), trial in zip(points(sweep), expand(sweep, data), strict=True):
         own = replace(trial, labels={**trial.labels, CONFIGURATION: BASELINE})
-        folder = digest([*trial.key, asks])
+        id = digest([*trial.key, asks])
         at = " ".join(point.labels.values())
-        name = " ".join(filter(None, [f"{sweep.name}.{sweep.variant}", at, f"({folder[:8]})"]))
-        found.append(Site(point=point, own=own, name=name, folder=folder))
+        name = " ".join(filter(None, [f"{sweep.name}.{sweep.variant}", at, f"({id[:8]})"]))
+        found.append(Site(point=point, own=own, name=name, id=id))
     return tuple(found)
 
 
-def sources_read(test: Expression, metrics: Mapping[str, Metric]) -> list[str]:
+def sources_read(test: Expression, metrics: Metrics) -> list[str]:
     return [key for name in read_names(test) for key in sources(name, metrics)]
 
 
@@ -129,14 +130,22 @@ def looked_up(sweep: Sweep, store: Path, data: Path | None) -> Sweep:
                 trial = trial_at(sweep, site, row.point, answers)
                 # What the trainer's module makes of a point may have changed since.
                 if trial is not None and trial.key == row.outcome.trial:
-                    trials.setdefault(trial.key, trial)
+                    trials.setdefault(trial.key, labelled(trial, row.number, row.outcome))
     records = Folder(store).find(site.own for site in there)
     found = Found(
         tried=tuple(tried),
         baselines=tuple(baselines(there, records)),
         trials=tuple(trials.values()),
+        complete=complete,
     )
-    return derived(sweep, found, complete=complete)
+    return derived(sweep, found)
+
+
+def labelled(trial: Trial, number: int, outcome: Outcome) -> Trial:
+    """A trial that was told of, as MLflow and logs show it."""
+    barren = outcome.state == "complete" and not outcome.feasible
+    told = {"number": str(number), "outcome": "not feasible" if barren else outcome.state}
+    return replace(trial, labels={**trial.labels, **told})
 
 
 def is_complete(rows: Sequence[Row], search: SearchSpec) -> bool:
@@ -146,7 +155,7 @@ def is_complete(rows: Sequence[Row], search: SearchSpec) -> bool:
 
 
 def tried_of(
-    site: Site, rows: Sequence[Row], search: SearchSpec, metrics: Mapping[str, Metric]
+    site: Site, rows: Sequence[Row], search: SearchSpec, metrics: Metrics
 ) -> tuple[Tried, ...]:
     found = []
     for row in rows:
@@ -226,19 +235,26 @@ def trial_at(
     )
 
 
-def halving(sweep: Sweep, there: Sequence[Site], store: Path) -> Halving | None:
-    """The rule by which trials of a search end early, as the processes that run them need it."""
+def halving(
+    sweep: Sweep, there: Sequence[Site], rungs: Mapping[str, str], store: Path
+) -> Halving | None:
+    """The rule by which trials of a search end early, as the processes that run them need it;
+    `rungs` names the folder of each site's, by its id."""
     if (prune := sweep.search.prune) is None:
         return None
+    by = sources(prune.by, sweep.metrics)[0]
     return Halving(
         root=store / "searches",
-        studies={tuple(site.at.items()): site.folder for site in there},
-        sources=sources(prune.metric, sweep.metrics),
-        by=sources(prune.by, sweep.metrics)[0],
+        studies={tuple(site.at.items()): rungs[site.id] for site in there},
+        source=sources(prune.metric, sweep.metrics)[0],
+        by=by,
         goal=prune.goal,
         grace=prune.grace,
         factor=prune.factor,
-        alike=sources(prune.alike, sweep.metrics)[0] if prune.alike else None,
+        settled=sources(prune.settled, sweep.metrics)[0] if prune.settled else None,
+        cheap_first=by in [sources(it.metric, sweep.metrics)[0] for it in sweep.search.objectives],
+        constraints=sweep.search.constraints,
+        metrics=sweep.metrics,
     )
 
 
@@ -264,30 +280,32 @@ class Searching:
         self.sweep, self.search, self.sites = sweep, sweep.search, there
         self.folder, self.account, self.retry = Folder(store), account, retry
         self.on_begin, self.on_tell = on_begin, on_tell
-        self.halving = halving(sweep, there, store)
         self.answers = Answers(data, trainers(sweep), axes=sweep.axes)
         url = resolved(self.search.storage, store)
         make_room(url)
         storage = Storage(url)
-        self.studies = {p.folder: Study.at(storage, p.name, self.search) for p in there}
+        self.studies = {p.id: Study.at(storage, p.name, self.search) for p in there}
+        self.rungs = {site.id: self.studies[site.id].rungs for site in there}
+        self.halving = halving(sweep, there, self.rungs, store)
         self.begun: dict[Key, list[tuple[Site, int, Trial]]] = {}
-        self.ended: dict[tuple[str, Key], Outcome] = {}
-        for site in there:
-            for row in self.studies[site.folder].rows():
-                if row.outcome is not None and row.outcome.trial is not None:
-                    self.ended[site.folder, Key(*row.outcome.trial)] = row.outcome
-        self.asked = dict.fromkeys((site.folder for site in there), 0)
-        self.own = [site for site in there if not self.knows_whole(site)]
+        self.wrong: list[Problem] = []
+        self.asked = dict.fromkeys((site.id for site in there), 0)
+        self.own = {site.own.key: site for site in there if not self.knows_whole(site)}
         self._asked_out: dict[str, float] = {}  # when a study had nothing more to try
         self.lock = threading.RLock()
 
     def coming(self) -> Iterator[Trial | None]:
         """The trials to run, as there is room: first the file's own configuration for each study,
-        which says what a whole trial takes. None: nothing now, ask again."""
-        for site in self.own:
+        which says what a whole trial takes, and whether it reports what is searched by. None:
+        nothing now, ask again. Raises SpecError where it does not."""
+        for site in list(self.own.values()):
             if self.may_start():
                 self.on_begin(site.own)
                 yield site.own
+        while self.own and self.may_start():
+            yield None
+        if self.wrong:
+            raise SpecError(*self.wrong)
         while self.may_start():
             with self.lock:
                 trial = self.next()
@@ -329,31 +347,31 @@ class Searching:
     def next(self) -> Trial | None:
         """Of the study with the fewest trials under way first, and of those of the one that was
         asked least."""
-        for site in sorted(self.sites, key=lambda it: (self.under_way(it), self.asked[it.folder])):
+        for site in sorted(self.sites, key=lambda it: (self.under_way(it), self.asked[it.id])):
             while self.has_room(site):
-                asked = self.studies[site.folder].ask()
+                asked = self.studies[site.id].ask()
                 if asked is None:
-                    self._asked_out[site.folder] = time.monotonic()
+                    self._asked_out[site.id] = time.monotonic()
                     break
-                self.asked[site.folder] += 1
+                self.asked[site.id] += 1
                 if (trial := self.begin(site, asked)) is not None:
                     return trial
         return None
 
     def under_way(self, site: Site) -> int:
-        return len(self.studies[site.folder].open)
+        return len(self.studies[site.id].open)
 
     def has_room(self, site: Site) -> bool:
-        asked = self._asked_out.get(site.folder)
+        asked = self._asked_out.get(site.id)
         if asked is not None and time.monotonic() - asked < SECONDS_BETWEEN_QUESTIONS:
             return False
         return self.under_way(site) < self.search.parallel
 
     def is_over(self, site: Site) -> bool:
         """Whether a study has all its trials, none of which is under way, here or elsewhere."""
-        if site.folder not in self._asked_out or self.under_way(site):
+        if site.id not in self._asked_out or self.under_way(site):
             return False
-        return is_complete(self.studies[site.folder].rows(), self.search)
+        return is_complete(self.studies[site.id].rows(), self.search)
 
     def begin(self, site: Site, asked: Asked) -> Trial | None:
         """The trial of a point, if it has to be run: else it is told of already."""
@@ -361,21 +379,31 @@ class Searching:
         trial = trial_at(self.sweep, site, asked.point, self.answers)
         if trial is None:
             said = "; ".join(problem.message for problem in self.answers.wrong.in_order())
-            self.studies[site.folder].tell(asked.number, Outcome(state="failed", why=said))
+            self.studies[site.id].tell(asked.number, Outcome(state="failed", why=said))
             return None
         self.account.include(trial.id)
         under_way = self.begun.setdefault(trial.key, [])
         under_way.append((site, asked.number, trial))
         if len(under_way) > 1:
             return None  # Told when the first one is.
-        outcome = self.ended.get((site.folder, trial.key)) or self.known(trial)
+        outcome = self.known(site, trial)
         if outcome is not None:
             self.tell(trial.key, outcome)
             return None
         return trial
 
-    def known(self, trial: Trial) -> Outcome | None:
-        """What the store has of a trial already, and a run would not do again."""
+    def known(self, site: Site, trial: Trial) -> Outcome | None:
+        """What the study or the store has of a trial already, and a run would not do again: also
+        what another worker told of, and what a worker ended and died before it told."""
+        for row in self.studies[site.id].rows():
+            if row.outcome is not None and row.outcome.trial == trial.key:
+                return row.outcome
+        if self.halving is not None and (why := self.halving.verdict(trial)) is not None:
+            course = self.folder.history(trial.id)
+            found = course[-1].values if course else {}
+            said = {"result": {key: it for key, it in found.items() if key != PROGRESS}}
+            ids = {"trial_id": trial.id, "evaluation_id": trial.evaluation_id}
+            return self.outcome(Record(**ids, **said, state="pruned", error=why))
         record = self.folder.record(trial)
         if record is None or record.state == "running" or record.state in self.retry:
             return None
@@ -384,16 +412,15 @@ class Searching:
     def told(self, record: Record) -> None:
         """To be called for each trial that came to an end."""
         with self.lock:
-            for site in self.own:
-                if record.key == site.own.key:
-                    self.place_rungs(site, record)
+            if (site := self.own.pop(record.key, None)) is not None:
+                self.place_rungs(site, record)
+                self.wrong += self.lacking(site, record)
             if record.key in self.begun:
                 self.tell(record.key, self.outcome(record))
 
     def tell(self, key: Key, outcome: Outcome) -> None:
         for site, number, trial in self.begun.pop(key):
-            self.studies[site.folder].tell(number, outcome)
-            self.ended[site.folder, key] = outcome
+            self.studies[site.id].tell(number, outcome)
             self.on_tell(site, number, trial, outcome)
 
     def outcome(self, record: Record) -> Outcome:
@@ -423,12 +450,35 @@ class Searching:
         if record is None or record.state != "done":
             return False
         self.place_rungs(site, record)
+        self.wrong += self.lacking(site, record)
         return True
+
+    def lacking(self, site: Site, record: Record) -> list[Problem]:
+        """What a search goes by and the file's own configuration has not reported. One that
+        failed says nothing of that."""
+        search, prune = self.search, self.search.prune
+        if record.state != "done":
+            return []
+        names = {it.metric: it.mark or search.mark for it in search.objectives}
+        names |= {name: it.mark for it in search.constraints for name in read_names(it.test)}
+        if prune is not None:
+            names |= {it: search.mark for it in (prune.metric, prune.by, prune.settled) if it}
+        course = self.folder.history(site.own.id)
+        known = {*record.result, *(key for it in course for key in it.values)}
+        said = "search: the trainer has not reported it for the file's own configuration"
+        return [
+            Problem(
+                message=f"{said}: {unknown('key', sources(name, self.sweep.metrics)[0], known)}",
+                mark=mark,
+            )
+            for name, mark in names.items()
+            if not known.intersection(sources(name, self.sweep.metrics))
+        ]
 
     def place_rungs(self, site: Site, record: Record) -> None:
         whole = record.state == "done" and self.halving is not None
         if whole and self.halving.by in record.result:
-            self.halving.place_rungs(site.folder, record.result[self.halving.by])
+            self.halving.place_rungs(self.rungs[site.id], record.result[self.halving.by])
 
 
 def make_room(url: str) -> None:
@@ -439,31 +489,3 @@ def make_room(url: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
             raise EnvironmentFault(f"cannot make the folder {folder}: {fault}") from fault
-
-
-# ---- constraints
-
-
-def violation(test: Expression, lookup: Callable[[str], float | None]) -> float:
-    """By how much a condition over metrics is broken: 0 or less where it holds. A comparison
-    with a metric that is not there does not hold, and neither does its contrary."""
-    return broken_by(test, lookup, holding=True)
-
-
-def broken_by(test: Expression, lookup: Callable[[str], float | None], *, holding: bool) -> float:
-    """Under `not`, what is there has to be broken: `and` and `or` change places."""
-    match test:
-        case Binary(op="and" | "or" as op, left=left, right=right):
-            worse = max if (op == "and") == holding else min
-            return worse(broken_by(side, lookup, holding=holding) for side in (left, right))
-        case Unary(op="not", operand=operand):
-            return broken_by(operand, lookup, holding=not holding)
-        case Binary(op=op, left=left, right=right):
-            sides = [compiled(left)(lookup)] if op == "in" else []
-            sides = sides or [compiled(left)(lookup), compiled(right)(lookup)]
-            if any(side is None for side in sides):
-                return 1.0
-            holds = bool(compiled(test)(lookup)) == holding
-            apart = 1.0 if op in ("in", "!=") else abs(float(sides[0]) - float(sides[-1]))
-            return -apart if holds else max(apart, LEAST)
-    raise AssertionError(written(test))

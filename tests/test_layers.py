@@ -18,7 +18,7 @@ SWEEPER_LAYERS = [
     {"errors"},
     {"trial", "lookup", "sizes"},
     {"record", "spec"},
-    {"space"},
+    {"space", "objectives"},
     {"stats", "snapshot"},
     {"importance", "tables", "trainer", "answers", "outline", "changes", "differences", "sharing"},
     {"claims", "design", "comparing", "reported"},

@@ -6,15 +6,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import click
 
 from sweeper.budget import Account
-from sweeper.cli.frame import BUDGET, STOPPED, Opened
+from sweeper.cli.frame import STOPPED, Opened
 from sweeper.cli.words import listed
 from sweeper.errors import EnvironmentFault
-from sweeper.record import Record
+from sweeper.record import COST, Record
 from sweeper.spec.search_types import Promote, SearchSpec, Tried
 from sweeper.trial import Key, Trial
 
@@ -29,7 +30,7 @@ def say_studies(opened: Opened, as_json: bool) -> None:
         click.echo(json.dumps(studies_json(sweep.search, studies, found), indent=1))
         return
     click.echo(f"{sweep.name} · {sweep.profile}: {planned(sweep.search, studies)}")
-    for line in stand(opened):
+    for line in (*stand(opened), *expected(opened, studies)):
         click.echo(line)
     if sweep.search.promote:
         click.echo(promoted(sweep.search.promote))
@@ -38,18 +39,52 @@ def say_studies(opened: Opened, as_json: bool) -> None:
 def stand(opened: Opened) -> list[str]:
     """A line for each study of which something was tried: how far it is, and what it found."""
     found = opened.sweep.found.tried if opened.sweep.found else ()
+    stale = made_by_other(opened)
     studies: dict[str, list[Tried]] = {}
     for one in found:
         studies.setdefault(called(one.at), []).append(one)
     return [
-        f"{name}: {counted(tried, opened.sweep.search)}; {fronted(tried)}"
+        f"{name}: {counted(tried, opened.sweep.search)}; {fronted(tried)}{of_other(tried, stale)}"
         for name, tried in studies.items()
     ]
 
 
+def made_by_other(opened: Opened) -> frozenset[str]:
+    """The ids of tried trials in which code had a part that has changed since."""
+    from sweeper import run
+
+    trials = opened.sweep.found.trials if opened.sweep.found else ()
+    states = run.look_again(opened.sweep, trials, opened.place).states
+    return frozenset(key.trial_id for key, state in states.items() if state == "stale")
+
+
+def of_other(tried: Sequence[Tried], stale: frozenset[str]) -> str:
+    count = sum(one.trial_id in stale for one in tried)
+    return f"; {count} made by code that has changed since" if count else ""
+
+
 def fronted(tried: Sequence[Tried]) -> str:
     front = sum(one.front for one in tried)
-    return f"{front} on the front" if front else "nothing feasible, so nothing to promote"
+    return f"{front} on the front" if front else "nothing feasible"
+
+
+def expected(opened: Opened, studies: Sequence[Any]) -> list[str]:
+    """What is left may take, by what the file's own configuration took where it was trained."""
+    found, search = opened.sweep.found, opened.sweep.search
+    known = {called(it.at): it.values.get(COST) for it in found.baselines}
+    left = {
+        called(it.at): max(search.trials - sum(one.at == it.at for one in found.tried), 0)
+        for it in studies
+    }
+    if not any(left.values()):
+        return []
+    if not all(known.get(name) for name in left):
+        return ["what it will cost is known once the file's own configuration was trained"]
+    updates = sum(count * known[name] for name, count in left.items())
+    return [
+        f"left to try: {sum(left.values())} trials, about {updates:,.0f} updates if each took what "
+        "the file's own configuration did and none was pruned"
+    ]
 
 
 def planned(search: SearchSpec, studies: Sequence[Any]) -> str:
@@ -103,22 +138,21 @@ def studies_json(
 
 def search(
     opened: Opened, by: str, slots: int | None, retry: tuple[str, ...], delivering: Callable
-) -> Opened:
-    """Run what is left of the studies, and look up what they found. Ends the process where it was
-    stopped, or the budget is reached, before that."""
+) -> tuple[Opened, str | None]:
+    """Run what is left of the studies, and look up what they found; and what of the budget is
+    reached, if the search is not over for that. Ends the process where it was stopped."""
     from sweeper import run
 
     sweep, place = opened.searched, opened.place
     studies = run.studies(sweep, place)
     plan = run.look(opened.sweep, place)
-    tried = opened.sweep.found.tried
+    reached = None
     click.echo(f"{sweep.name} · {sweep.profile}: {planned(sweep.search, studies)}", err=True)
     for line in stand(opened):
         click.echo(line, err=True)
-    if not opened.sweep.include and not is_over(tried, sweep.search, len(studies)):
+    if not opened.sweep.found.complete:
         place.folder.prepare()
         account = run.account(opened.sweep, plan, place)
-        account.include(*(one.trial_id for one in tried if one.trial_id))
         most = sweep.search.parallel * len(studies)
         machine = run.Machine.for_(sweep, by, min(slots or most, most))
         remember(opened, plan, ())
@@ -130,18 +164,32 @@ def search(
         if outcome.stopped:
             click.echo("stopped; the same line again does what is left", err=True)
             sys.exit(STOPPED)
-        if account.ended:
-            click.echo(f"budget reached: {account.ended}; the search is not over", err=True)
-            sys.exit(BUDGET)
+        reached = account.ended
         opened = opened.looked_up()
         for line in stand(opened):
             click.echo(line, err=True)
-    return opened
+    return opened, reached
 
 
-def is_over(tried: Sequence[Tried], search: SearchSpec, studies: int) -> bool:
-    ended = sum(one.state in ("complete", "pruned", "failed") for one in tried)
-    return ended >= search.trials * studies and not any(one.state == "running" for one in tried)
+def barren(opened: Opened) -> list[str]:
+    """The studies, all of whose trials have ended, that found nothing."""
+    found = opened.sweep.found
+    if found is None or not found.complete:
+        return []
+    feasible: dict[str, bool] = {}
+    for one in found.tried:
+        name = called(one.at)
+        feasible[name] = feasible.get(name, False) or one.feasible
+    return [name for name, some in feasible.items() if not some]
+
+
+def dashboard(opened: Opened) -> str:
+    """What shows the studies in a browser."""
+    from sweeper.search import resolved, without_secrets
+
+    url = without_secrets(resolved(opened.searched.search.storage, opened.place.store))
+    folder = f"{Path.cwd()}/"
+    return f"optuna-dashboard {url.replace(folder, '')} shows the studies"
 
 
 def search_visibly(
@@ -159,6 +207,7 @@ def search_visibly(
     from sweeper import live, run
     from sweeper.cli.train import stopping, within
     from sweeper.live_search import SearchWatch
+    from sweeper.searching import labelled
 
     sweep, place = opened.searched, opened.place
     console = Console(file=sys.stderr)
@@ -173,7 +222,7 @@ def search_visibly(
         watch.told(site.at, number, trial, outcome)
         keys.append(trial.key)
         remember(opened, plan, keys)
-        courier.notice(trial)
+        courier.notice(labelled(trial, number, outcome))
         if not console.is_terminal:
             click.echo(watch.line(site.at, trial, outcome), err=True)
 

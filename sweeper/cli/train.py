@@ -96,9 +96,10 @@ def run_sweep(
     from sweeper import run
     from sweeper.live import title
 
+    reached = None
     if opened.searched is not None:
         refuse_where(where)
-        opened = searches.search(opened, by, slots, retry, delivering)
+        opened, reached = searches.search(opened, by, slots, retry, delivering)
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, retry, where=where)
     refuse_damage(plan, place)
@@ -111,7 +112,7 @@ def run_sweep(
             click.echo(line, err=True)
     place.folder.prepare()
     # Finding out what the machine has loads Ray: not where there is nothing to do.
-    machine = run.Machine.for_(sweep, by, slots) if plan.todo else None
+    machine = run.Machine.for_(sweep, by, slots) if plan.todo and not reached else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
     changes, news = changed(opened, plan)
     for line in (*map(str, run.remarks(sweep, plan)), *merged(merges(sweep, plan.trials))):
@@ -144,9 +145,17 @@ def run_sweep(
             click.echo(f"claims: {counted(made.claims)}; {says}")
         if str(made):
             click.echo(f"{made} are in {shown(place.tables(sweep))}", err=True)
+    if opened.searched is not None:
+        click.echo(searches.dashboard(opened), err=True)
     if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
+    if reached:
+        click.echo(f"budget reached: {reached}; the search is not over", err=True)
+        sys.exit(BUDGET)
+    if nothing := searches.barren(opened):
+        click.echo(f"nothing feasible was found: {listed(nothing)}", err=True)
+        sys.exit(FAILED)
     if not outcome.filled:
         complain(plan, opened, made.tables)
         for trial, record in lost:

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import chain, pairwise
 from typing import Literal
 
+from sweeper import objectives
 from sweeper.design import points
 from sweeper.figures.names import axis_label, key_labels, metric_named
 from sweeper.figures.panels import Bar, Figure, Line, Marks, Panel, Scale, Strand
@@ -399,12 +400,7 @@ def value_of(one: Tried, metric: Metric) -> float | None:
 
 
 def goal_of(name: str, sweep: Sweep) -> Goal | None:
-    """What the search wants of it, else what the metric says."""
-    metric = metric_named(name, sweep)
-    for objective in sweep.search.objectives:
-        if metric_named(objective.metric, sweep).source == metric.source:
-            return objective.goal
-    return metric.goal
+    return objectives.goal_of(name, sweep.search, sweep.metrics)
 
 
 def place_on(parameter: Parameter, point: Mapping[str, Scalar]) -> float | None:

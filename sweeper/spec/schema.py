@@ -621,7 +621,9 @@ def search(config: Mapping[str, Any] | None) -> Schema:
                     "rule": one_of(RULES),
                     "metric": said("Of the validation split.", metric),
                     "by": said("What rungs are counted in.", metric),
-                    "alike": said("Compared are trials with one value of this.", metric),
+                    "settled": said(
+                        "What has to have come to rest, such as the KL weight.", metric
+                    ),
                     "goal": one_of(GOALS),
                     "grace": said("The first rung, such as 20% of a trial.", form(SHARE)),
                     "factor": said("From rung to rung; 1 of so many goes on.", whole(2)),

@@ -68,7 +68,7 @@ SEARCH = (
     "promote",
 )
 OBJECTIVE = ("metric", "goal")
-PRUNE = ("rule", "metric", "by", "alike", "goal", "grace", "factor")
+PRUNE = ("rule", "metric", "by", "settled", "goal", "grace", "factor")
 RULES = ("successive_halving",)
 PROMOTE = ("front", "top", "seeds", "score_on")
 SPLITS = ("test", "valid")
@@ -214,40 +214,47 @@ def check_searched(search: SearchSpec, design: Design, given: Settings, problems
 # ---- metrics
 
 
-def metric_of(section: Section, metrics: Mapping[str, Metric], *, tested: bool = False) -> str:
+def metric_of(section: Section, metrics: Mapping[str, Metric]) -> str:
     """The name of a metric under `metric`, or a result key, which has a / in it."""
-    return key_of(section, "metric", metrics, tested=tested) or ""
+    return key_of(section, "metric", metrics) or ""
 
 
-def key_of(
-    section: Section, key: str, metrics: Mapping[str, Metric], *, tested: bool = True
-) -> str | None:
-    """`tested`: whether what is measured on the test split may stand here."""
+def key_of(section: Section, key: str, metrics: Mapping[str, Metric]) -> str | None:
+    """A metric or result key that a search may look at."""
     node = section.entries.get(key)
     if node is None:
         return None
     if not isinstance(node.value, str) or not node.value:
         section.wrong(key, "the name of a metric or a result key")
         return None
-    if fault := fault_in_metric(node.value, metrics, tested=tested):
+    if fault := fault_in_metric(node.value, metrics):
         section.refuse(node.mark, f"{section.called(key)}: {fault}", key)
         return None
     return node.value
 
 
-def fault_in_metric(name: str, metrics: Mapping[str, Metric], *, tested: bool) -> str | None:
+def fault_in_metric(name: str, metrics: Mapping[str, Metric]) -> str | None:
     if name not in metrics and not ("/" in name and RESULT_KEY.fits(name)):
         return unknown("metric or result key", name, metrics)
     metric = metrics.get(name)
     sources = [metric.source, metric.fallback or ""] if metric else [name]
-    if not tested and (found := [source for source in sources if source.startswith(TEST)]):
+    if found := [source for source in sources if source.startswith(TEST)]:
         is_of = f"{name!r} is" if found[0] == name else f"{name!r} is {found[0]!r},"
         instead = f"valid/{found[0].removeprefix(TEST)}"
         return (
             f"{is_of} of the test split, which is scored once, after promotion; "
             f"search by one of the validation split, such as {instead}"
         )
+    if metric and metric.fallback:
+        return (
+            f"{name!r} has 'or: {metric.fallback}', another quantity; a search compares one: "
+            f"say {metric.source}"
+        )
     return None
+
+
+def source_of(name: str, metrics: Mapping[str, Metric]) -> str:
+    return metrics[name].source if name in metrics else name
 
 
 def goals(section: Section, metrics: Mapping[str, Metric]) -> tuple[Objective, ...]:
@@ -255,7 +262,7 @@ def goals(section: Section, metrics: Mapping[str, Metric]) -> tuple[Objective, .
     for inner in sections(section, "objectives", OBJECTIVE):
         inner.required(*OBJECTIVE)
         metric = metric_of(inner, metrics)
-        if metric and metric in [objective.metric for objective in found]:
+        if metric and source_of(metric, metrics) in [source_of(it.metric, metrics) for it in found]:
             inner.refuse(inner.entries["metric"].mark, f"{metric!r} is an objective twice")
         found.append(
             Objective(
@@ -273,7 +280,7 @@ def constraints(section: Section, metrics: Mapping[str, Metric]) -> tuple[Condit
     def faults(leaf: Binary) -> Iterator[str]:
         names = [node for node in walk(leaf) if isinstance(node, Name)]
         for name in names:
-            if fault := fault_in_metric(name.name, metrics, tested=False):
+            if fault := fault_in_metric(name.name, metrics):
                 yield at(name, fault)
         for value in (node for node in walk(leaf) if isinstance(node, Value)):
             if type(value.value) not in (int, float):
@@ -387,17 +394,21 @@ def prune(
     inner = Section(section.entries["prune"], "search.prune", section.problems, PRUNE)
     inner.required("rule", "metric", "grace", "factor")
     metric = metric_of(inner, metrics)
-    known = {objective.metric: objective.goal for objective in objectives}
-    goal = known.get(metric) or (metrics[metric].goal if metric in metrics else None)
+    known = {source_of(it.metric, metrics): it.goal for it in objectives}
+    wanted = known.get(source_of(metric, metrics))
+    goal = wanted or (metrics[metric].goal if metric in metrics else None)
+    if wanted and inner.choice("goal", GOALS, wanted) != wanted:
+        said = f"{metric!r} is an objective, and its goal is {wanted}"
+        inner.refuse(inner.entries["goal"].mark, f"search.prune: {said}", "goal")
     return Prune(
         rule=inner.choice("rule", RULES, RULES[0]),
         metric=metric,
-        by=key_of(inner, "by", metrics, tested=False) or UPDATES,
+        by=key_of(inner, "by", metrics) or UPDATES,
         goal=inner.choice("goal", GOALS, goal or "min"),
         grace=share(inner, "grace"),
         factor=inner.whole("factor", 2, least=2),
-        alike=key_of(inner, "alike", metrics, tested=False),
-        places=inner.places("metric", "by", "alike"),
+        settled=key_of(inner, "settled", metrics),
+        places=inner.places("metric", "by", "settled"),
     )
 
 

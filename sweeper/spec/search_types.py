@@ -75,11 +75,12 @@ class Tried:
 class Found:
     """What a search has come to so far: all that was `tried`, study by study, and the file's own
     configuration for each study that has a record of it (`baselines`, number -1). `trials` are
-    the trials that were run for that, each once."""
+    the trials that were run for that, each once. `complete`: every study has all its trials."""
 
     tried: tuple[Tried, ...] = ()
     baselines: tuple[Tried, ...] = ()
     trials: tuple[Trial, ...] = ()
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +106,8 @@ class Objective:
 class Prune:
     """Trials that are behind by `metric` end early. Rungs are counted in `by`: the first at
     the share `grace` of what a whole trial takes, each further one at `factor` times the one
-    before; the best 1 / `factor` of those that reach a rung go on, compared with those that have
-    the same value of `alike` there (None: with all)."""
+    before; the best 1 / `factor` of those that reach a rung go on, among those in which
+    `settled` has come to rest (None: all)."""
 
     rule: Literal["successive_halving"]
     metric: str
@@ -114,7 +115,7 @@ class Prune:
     factor: int
     by: str = "cost/updates"
     goal: Literal["min", "max"] = "min"
-    alike: str | None = None
+    settled: str | None = None
     places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 

@@ -68,6 +68,9 @@ def choice(key: str, section: Section) -> Choice | None:
     for item in items(section, "choice", "a list of values"):
         if item.is_list or item.is_mapping:
             section.refuse(item.mark, f"{section.name}: a choice is text or a number: {item.kind}")
+        elif any(option == item.value and not same(option, item.value) for option in options):
+            said = "a number and a truth that are one to a sampler; write text, or 2 and 3"
+            section.refuse(item.mark, f"{section.name}: {label_of(item)} is {said}")
         elif any(same(option, item.value) for option in options):
             section.refuse(item.mark, f"{section.name}: {label_of(item)} is a choice twice")
         else:

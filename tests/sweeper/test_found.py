@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeper.design import expand
-from sweeper.found import derived, promoted, sources, value, with_front
+from sweeper.found import derived, promoted, with_front
+from sweeper.objectives import sources, value
 from sweeper.spec import parse
 from sweeper.spec.search_types import (
     BASELINE,
@@ -178,7 +180,8 @@ FOUND = Found(
         came("A", 3, 9.0, 4.0),
         came("B", 0, 1.0, 5.0, updates=30.0),
         came("B", 1, 2.0, 2.0, updates=20.0),
-    )
+    ),
+    complete=True,
 )
 
 
@@ -188,7 +191,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_study_has_its_own_configurations_and_the_files_with_each_seed():
-    made = derived(sweep(), FOUND, complete=True)
+    made = derived(sweep(), FOUND)
     trials = expand(made, None)
     labels = [tuple(trial.labels.values()) for trial in trials]
     expected = {
@@ -217,22 +220,23 @@ def test_each_study_has_its_own_configurations_and_the_files_with_each_seed():
     ],
 )
 def test_rows_of_a_table_are_in_its_order_the_files_own_first(order: str, rows: list[str]):
-    table = derived(sweep(order), FOUND, complete=True).tables["t"]
+    table = derived(sweep(order), FOUND).tables["t"]
     assert table.rows_only == (BASELINE, *rows)
     assert table.rows == CONFIGURATION
 
 
 def test_nothing_is_promoted_before_a_search_is_over():
-    made = derived(sweep(), FOUND, complete=False)
+    amid = replace(FOUND, complete=False)
+    made = derived(sweep(), amid)
     assert {trial.labels[CONFIGURATION] for trial in expand(made, None)} == {BASELINE}
     assert made.tables["t"].rows_only == (BASELINE,)
-    assert made.found is FOUND
+    assert made.found is amid
 
 
 def test_points_that_look_alike_are_called_differently():
     some = [came(dataset, 1, 1.0, x) for dataset, x in (("A", 2.0001), ("B", 2.0002))]
     some += [came(dataset, 2, 2.0, x) for dataset, x in (("A", 2.0003), ("B", 2.0004))]
-    trials = expand(derived(sweep(), Found(tried=tuple(some)), complete=True), None)
+    trials = expand(derived(sweep(), Found(tried=tuple(some), complete=True)), None)
     xs = {
         (trial.labels["dataset"], trial.labels[CONFIGURATION]): trial.full_config["x"]
         for trial in trials
@@ -244,9 +248,9 @@ def test_points_that_look_alike_are_called_differently():
 
 
 def test_no_study_found_anything_that_is_feasible():
-    some = Found(tried=tuple(came("A", n, 1.0, n) for n in range(2)))
-    none = Found(tried=tuple(tried(n, 0, 0, feasible=False) for n in range(4)))
-    made = expand(derived(sweep(), none, complete=True), None)
+    some = Found(tried=tuple(came("A", n, 1.0, n) for n in range(2)), complete=True)
+    none = Found(tried=tuple(tried(n, 0, 0, feasible=False) for n in range(4)), complete=True)
+    made = expand(derived(sweep(), none), None)
     assert {trial.labels[CONFIGURATION] for trial in made} == {BASELINE}
-    made = expand(derived(sweep(), some, complete=True), None)
+    made = expand(derived(sweep(), some), None)
     assert {t.labels[CONFIGURATION] for t in made if t.labels["dataset"] == "B"} == {BASELINE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import random
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from sweeper.halving import Halving
+from sweeper.spec import expressions
 from sweeper.spec.search_types import BASELINE, CONFIGURATION
+from sweeper.spec.sweep import Condition
+from sweeper.track.folder import Folder
 from sweeper.trial import Shared, TrainerRef, Trial
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +28,7 @@ def halving(root: Path, **changes: object) -> Halving:
     given = {
         "root": root,
         "studies": {(("dataset", "A"),): STUDY},
-        "sources": ("valid/loss", "valid/bound"),
+        "source": "valid/loss",
         "by": "cost/updates",
         "goal": "min",
         "grace": 0.2,
@@ -60,17 +64,17 @@ def at(updates: float, loss: float, progress: float | None = None) -> dict[str, 
 
 
 def test_the_best_third_of_those_that_came_so_far_go_on(rule: Halving):
-    """One third of 1 to 5 is one trial, of 6 two."""
+    """Rounded up: of 1 to 3 trials one, of 4 to 6 two, of 7 to 9 three."""
     came = [
         (5.0, True),  # the first
         (6.0, False),  # 2nd of 2
         (4.0, True),  # 1st of 3
-        (4.5, False),  # 2nd of 4
-        (4.0, True),  # as good as the best
-        (4.2, False),  # 3rd of 6
+        (4.5, True),  # 2nd of 4
+        (4.2, True),  # 2nd of 5
+        (4.3, False),  # 3rd of 6
+        (4.2, True),  # as good as the 2nd of 7
         (9.0, False),
-        (3.0, True),
-        (4.0, True),  # 2nd, 3rd and 4th of 9 are alike
+        (4.25, False),  # 4th of 9
     ]
     for number, (loss, goes_on) in enumerate(came):
         said = rule.behind(trial(str(number)), at(20, loss))
@@ -125,14 +129,11 @@ def test_the_files_own_configuration_and_trials_of_no_study_are_let_be(rule: Hal
     assert rule.behind(trial("bad"), at(20, 9.0)) is not None
 
 
-def test_the_first_source_that_is_there_is_compared_and_without_one_nothing_is(rule: Halving):
+def test_what_does_not_say_what_is_compared_is_let_be(rule: Halving):
     rule.behind(trial("good"), at(20, 1.0))
-    bound = {"cost/updates": 20.0, "valid/bound": 3.0}
-    assert "valid/loss 3 is number 2" in rule.behind(trial("bound"), bound)
     assert rule.behind(trial("silent"), {"cost/updates": 20.0, "train/loss": 9.0}) is None
     assert rule.behind(trial("costless"), {"valid/loss": 9.0}) is None
-    both = {**at(20, 0.5), "valid/bound": 3.0}
-    assert rule.behind(trial("both"), both) is None
+    assert rule.behind(trial("bad"), at(20, 9.0)) is not None
 
 
 def test_more_may_be_better(tmp_path: Path):
@@ -174,23 +175,60 @@ def test_once_training_is_over_nobody_is_judged_and_it_counts(rule: Halving):
 # ---- like with like
 
 
-def test_only_those_alike_are_compared(tmp_path: Path):
-    """Losses of trials whose KL weight is still low are lower, and say nothing."""
-    rule = halving(tmp_path, alike="kl/weight")
+def test_one_in_which_something_has_still_to_settle_is_not_judged_nor_compared_with(
+    tmp_path: Path,
+):
+    """With a KL weight that still grows a loss is lower, and says nothing."""
+    rule = halving(tmp_path / "searches", settled="kl/weight")
+    rule.place_rungs(STUDY, 100.0)
+    folder = Folder(tmp_path)
+
+    def behind(name: str, loss: float, *weights: float) -> bool:
+        """Measured every 10 updates, as often as there are weights."""
+        one, attempt = trial(name), folder.start(trial(name))
+        for number, weight in enumerate(weights, 1):
+            values = {**at(10 * number, loss), "kl/weight": weight}
+            attempt.measure(10 * number, values)
+        said = rule.behind(one, values)
+        attempt.abandon("seen")
+        return said is not None
+
+    assert not behind("warms up", 1.0, 0.1, 0.2)
+    assert not behind("settled", 5.0, 1.0, 1.0)  # the first that is
+    assert behind("settled too", 6.0, 0.5, 0.5 + 1e-12)
+    assert not behind("warms up too", 9.0, 0.9, 1.0)
+    assert not behind("is there at once", 9.0, 1.0, 1.0 + 1e-3)
+    assert not behind("better", 4.0, 0.2, 0.2)
+
+
+def test_what_breaks_a_constraint_there_comes_last(tmp_path: Path):
+    """A collapsed posterior has the lower loss at first."""
+    constraint = Condition(test=expressions.condition("valid/kl >= 0.5"))
+    rule = halving(tmp_path, constraints=(constraint,))
     rule.place_rungs(STUDY, 100.0)
 
-    def behind(name: str, loss: float, **weight: float) -> bool:
-        values = {**at(20, loss), **{f"kl/{key}": it for key, it in weight.items()}}
-        return rule.behind(trial(name), values) is not None
+    def said(name: str, loss: float, kl: float) -> str | None:
+        return rule.behind(trial(name), {**at(20, loss), "valid/kl": kl})
 
-    assert not behind("low", 1.0, weight=0.1)
-    assert not behind("full", 5.0, weight=1.0)  # the first of its kind
-    assert behind("full too", 6.0, weight=1.0)
-    assert behind("low too", 2.0, weight=0.1 + 1e-12)
-    assert not behind("better", 4.0, weight=1.0)
-    assert not behind("silent", 9.0)  # the first that says nothing of it
-    assert behind("silent too", 9.5)
-    assert behind("full again", 4.5, weight=1.0)  # 2nd of 4
+    assert said("collapsed", 1.0, 0.0) is None  # the first
+    assert said("feasible", 9.0, 0.5) is None
+    assert said("collapsed too", 0.5, 0.4) == (
+        "behind at 20 updates: valid/loss 0.5, and breaks a constraint there, is number 2 of 3"
+    )
+    assert said("feasible too", 8.0, 3.0) is None
+    assert said("less collapsed", 0.4, 0.49) is not None  # 3rd of 5, of which two go on
+    assert said("feasible at last", 8.5, 3.0) is None  # 2nd of 6
+
+
+def test_where_cost_is_an_objective_one_is_compared_with_what_costs_no_more(tmp_path: Path):
+    """Halfway through 40 updates, a fifth of the way through 100."""
+    rule = halving(tmp_path, cheap_first=True)
+    rule.place_rungs(STUDY, 100.0)
+    assert rule.behind(trial("long"), at(20, 1.0, 0.2)) is None
+    assert rule.behind(trial("short"), at(20, 5.0, 0.5)) is None  # and will cost 40
+    assert rule.behind(trial("short too"), at(20, 6.0, 0.5)) is not None
+    assert "number 4 of 4" in rule.behind(trial("longer"), at(20, 7.0, 0.2))
+    assert halving(tmp_path).behind(trial("any"), at(20, 4.0, 0.5)) is None  # 2nd of 5
 
 
 # ---- rungs
@@ -292,7 +330,7 @@ def plain(events: Sequence[Event], grace: float, factor: int, whole: float) -> l
             rung.setdefault(name, values["valid/loss"])
             if number in judged.setdefault(name, set()) or values["progress"] < grace:
                 continue
-            kept = sorted(rung.values())[: max(1, len(rung) // factor)]
+            kept = sorted(rung.values())[: math.ceil(len(rung) / factor)]
             if values["progress"] < 1 and rung[name] > kept[-1]:
                 ended.append(name)
                 break
@@ -326,7 +364,7 @@ def test_another_process_decides_alike(rule: Halving):
         "rule, asked = pickle.loads(bytes.fromhex(sys.stdin.read()))\n"
         "import json; print(json.dumps([rule.behind(*one) for one in asked]))"
     )
-    asked = [(trial("new"), at(20, 4.5)), (trial("0"), at(60, 9.0)), (trial("1"), at(20, 6.0))]
+    asked = [(trial("new"), at(20, 5.5)), (trial("0"), at(60, 9.0)), (trial("1"), at(20, 6.0))]
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=pickle.dumps((rule, asked)).hex(),
@@ -337,8 +375,11 @@ def test_another_process_decides_alike(rule: Halving):
     )
     there = json.loads(done.stdout)
     assert there == [
-        "behind at 20 updates: valid/loss 4.5 is number 2 of 4",
+        "behind at 20 updates: valid/loss 5.5 is number 3 of 4",
         None,  # judged there before, and the first at 60
-        "behind at 20 updates: valid/loss 6 is number 4 of 4",  # its worker died as it was told
+        "behind at 20 updates: valid/loss 6 is number 2 of 2",  # as it was told before
     ]
     assert [rule.behind(*one) for one in asked] == there
+    assert [rule.verdict(one) for one, _ in asked] == there
+    assert rule.verdict(trial("2")) is None
+    assert rule.verdict(trial(BASELINE)) is None

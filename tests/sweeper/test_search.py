@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -83,8 +84,8 @@ Opening = Callable[..., Study]
 def study(folder: Path) -> Opening:
     """A worker's own hold of a study, opened anew."""
 
-    def opened(search: SearchSpec, name: str = "one") -> Study:
-        return Study.at(Storage(f"sqlite:///{folder}/studies.db"), name, search)
+    def opened(search: SearchSpec, database: str = "studies") -> Study:
+        return Study.at(Storage(f"sqlite:///{folder}/{database}.db"), "one", search)
 
     return opened
 
@@ -144,7 +145,7 @@ def test_the_budget_is_exact(study: Opening):
     held = [one.ask() for _ in range(5)]
     assert [asked.number for asked in held] == [0, 1, 2, 3, 4]
     assert one.ask() is None
-    assert study(search, "another").ask() is not None
+    assert Study.at(one.storage, "another", search).ask() is not None
     for asked in held:
         one.tell(asked.number, scores(asked))
     assert one.ask() is None
@@ -488,6 +489,12 @@ def test_a_server_that_does_not_answer_is_said_without_its_password(url: str):
     assert "\n" not in str(caught.value)
 
 
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(EnvironmentFault, match=r"psycopg2.*; pip install 'sweeper\[postgres\]'"):
+        Storage("postgresql+psycopg2://me@127.0.0.1:1/studies")
+
+
 def test_what_is_no_database_is_said(folder: Path):
     (folder / "studies.db").write_text("a diary\n" * 1000)
     with pytest.raises(EnvironmentFault, match="file is not a database"):
@@ -499,10 +506,11 @@ def test_a_variable_for_the_storage(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert resolved("sqlite:///a/b.db", folder) == "sqlite:///a/b.db"
     with pytest.raises(EnvironmentFault, match="env:STUDIES, and STUDIES is not set"):
         resolved("env:STUDIES", folder)
-    monkeypatch.setenv("STUDIES", f"mongodb://me:{SECRET}@host/db")
-    with pytest.raises(EnvironmentFault, match="STUDIES is no URL of a database") as caught:
-        resolved("env:STUDIES", folder)
-    assert SECRET not in str(caught.value)
+    for url in (f"mongodb://me:{SECRET}@host/db", "sqlite://", "sqlite:///:memory:", SECRET):
+        monkeypatch.setenv("STUDIES", url)
+        with pytest.raises(EnvironmentFault, match="STUDIES is no URL of a database") as caught:
+            resolved("env:STUDIES", folder)
+        assert SECRET not in str(caught.value)
     monkeypatch.setenv("STUDIES", "sqlite:///c.db")
     assert resolved("env:STUDIES", folder) == "sqlite:///c.db"
 

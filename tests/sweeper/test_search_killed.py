@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from sweeper.search import SILENT_SECONDS, Row, Storage, Study, resolved
+from sweeper.search import SILENT_SECONDS, Outcome, Row, Storage, Study, resolved
 from sweeper.searching import sites
 from sweeper.spec import read
 from sweeper.track.folder import Folder
@@ -336,3 +336,26 @@ def test_of_two_workers_one_is_killed_and_the_other_ends_its_trial(
     assert time.monotonic() - killed_at < SILENT_SECONDS / 2  # A dead process is seen at once.
     is_whole(served.rows(), 12)
     served.finished(*set(stores))
+
+
+@pytest.mark.slow
+def test_connections_that_a_server_has_closed_are_made_anew(served: Desk):
+    """A trial takes hours; a server that is restarted meanwhile has forgotten who was there."""
+    served.write(storage="env:TOY_STUDIES", trials=3)
+    sweep = read(served.folder / "s.yaml")
+    storage = Storage(served.environment["TOY_STUDIES"])
+    study = Study.at(storage, "one", sweep.search)
+    for number in range(3):
+        asked = study.ask()
+        assert asked.number == number
+        close = (
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        with sqlalchemy.create_engine(
+            served.environment["TOY_STUDIES"], poolclass=sqlalchemy.NullPool
+        ).connect() as connection:
+            assert len(connection.execute(sqlalchemy.text(close)).all()) >= 1
+        study.tell(number, Outcome(state="complete", objectives=(1.0,)))
+    assert study.ask() is None
+    assert study.is_complete()

@@ -356,6 +356,8 @@ BAD = [
     ({"space": "{a: {choice: []}, b: {choice: [1, 1.0, true]}, c: {choice: [[1]], log: true}}"}, [
         "search.space.a.choice is empty; a list of values is expected",
         "search.space.b: 1.0 is a choice twice",
+        "search.space.b: true is a number and a truth that are one to a sampler; "
+        "write text, or 2 and 3",
         "search.space.c: a choice is text or a number: a list",
         "search.space.c.log: a choice has no 'log'",
     ]),

@@ -27,10 +27,10 @@ def falls(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
     for step in range(1, steps + 1):
         time.sleep(config.get("pause", 0.0))
         far = 10 * (1 - step / steps)
-        yield {"cost/updates": 10.0 * step, "progress": step / steps, "valid/loss": loss + far}
+        found = {"cost/updates": 10.0 * step, "valid/loss": loss + far, "valid/x": config["x"]}
+        yield {**found, "progress": step / steps}
     note(run, "ended")
-    found = {"valid/loss": loss, "valid/x": config["x"], "test/loss": loss + 0.01 * run.seed}
-    yield {"cost/updates": 10.0 * steps, **found}
+    yield {**found, "test/loss": loss + 0.01 * run.seed}
 
 
 def choosy(config: Mapping[str, Any], run: Any) -> Iterator[Mapping[str, float]]:
