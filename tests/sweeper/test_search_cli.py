@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -76,6 +77,7 @@ def ran(folder: Path) -> subprocess.CompletedProcess[str]:
     before = sweeper(folder, "plan", "toy.yaml").stdout
     assert before == (
         "toy · quick: search: 5 trials in each of 2 studies (A, B)\n"
+        "what it will cost is known once the file's own configuration was trained\n"
         "then the front of each with 2 seeds, scored on test\n"
     )
     return sweeper(folder, "run", "toy.yaml", "--dispatch", "inline")
@@ -100,6 +102,17 @@ def test_a_search_that_is_over_has_nothing_left(folder: Path, ran) -> None:
     assert [study["ended"] for study in said["search"]["studies"]] == [5, 5]
 
 
+def test_everything_that_was_tried_is_in_a_spreadsheet(folder: Path, ran) -> None:
+    with open(folder / "runs/tables/toy.quick/tried.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    first = next(row for row in rows if row["dataset"] == "A" and row["number"] == "0")
+    assert (first["x"], first["steps"], first["state"]) == ("1.0", "6", "complete")
+    assert (float(first["valid/loss"]), float(first["cost/updates"])) == (0.0, 60.0)
+    assert first["feasible"] == "true"
+    assert not any(key.startswith("test/") for key in first)
+
+
 def test_more_trials_are_the_difference(folder: Path, ran) -> None:
     more = FILE.replace("trials: 5", "trials: 6")
     (folder / "more.yaml").write_text(more)
@@ -107,6 +120,44 @@ def test_more_trials_are_the_difference(folder: Path, ran) -> None:
     told = [line for line in done.stderr.splitlines() if line.startswith("[6/6")]
     assert len(told) == 2
     assert not any(line.startswith("[5/6") for line in done.stderr.splitlines())
+
+
+def written(folder: Path, name: str, *changes: tuple[str, str]) -> str:
+    text = FILE
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    (folder / name).write_text(text)
+    return name
+
+
+def test_a_search_that_finds_nothing_feasible_says_so(folder: Path) -> None:
+    file = written(folder, "barren.yaml", ("valid/loss <= 30", "valid/loss < -1"))
+    done = sweeper(folder, "run", file, "--dispatch", "inline", "--store", "barren", code=1)
+    assert "nothing feasible was found: A, B" in done.stderr
+
+
+def test_a_search_by_what_nobody_reports_ends_before_its_first_trial(folder: Path) -> None:
+    file = written(
+        folder, "silent.yaml", ("objectives: [{metric: valid/loss", "objectives: [{metric: valid/x")
+    )
+    done = sweeper(folder, "run", file, "--dispatch", "inline", "--store", "silent", code=2)
+    (line,) = {it for it in done.stderr.splitlines() if "valid/x" in it}
+    assert line.startswith("silent.yaml:12:25: search: the trainer has not reported it")
+    assert "[1/5" not in done.stderr
+
+
+def test_a_budget_is_for_what_is_tried_and_what_is_promoted(folder: Path) -> None:
+    file = written(folder, "dear.yaml", ("tables:", "budget: {updates: 300}\ntables:"))
+    done = sweeper(
+        folder, "run", file, "--dispatch", "inline", "--to-budget", "--store", "dear", code=5
+    )
+    assert "budget reached: " in done.stderr
+    spent = 0
+    for path in (folder / "dear" / "trials").glob("*/journal.jsonl"):
+        lines = [json.loads(it) for it in path.read_text().splitlines()]
+        spent += max(it.get("cost", 0) for it in lines)
+    assert 300 <= spent <= 300 + 60  # the trial that reached it was finished
 
 
 def test_nobody_takes_what_was_tried_for_waste(folder: Path, ran) -> None:
