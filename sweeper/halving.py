@@ -38,6 +38,7 @@ from typing import Any, Literal
 
 from sweeper.objectives import Metrics, value, violation
 from sweeper.record import COST, PROGRESS
+from sweeper.spec.conditions import read_names
 from sweeper.spec.search_types import BASELINE, CONFIGURATION
 from sweeper.spec.sweep import Condition
 from sweeper.track.folder import Folder
@@ -114,9 +115,14 @@ class Halving:
     def entry(self, trial: Trial, values: Mapping[str, float]) -> dict[str, Any]:
         """What a rung keeps of a measurement. `whole` is what the trial will take."""
         share, paid = values.get(PROGRESS), values[self.by]
-        broken = [
-            violation(it.test, lambda name: value(name, values, self.metrics))
+        # What is not measured yet, as a rule because it is only at the end, breaks nothing yet.
+        known = [
+            it
             for it in self.constraints
+            if all(value(name, values, self.metrics) is not None for name in read_names(it.test))
+        ]
+        broken = [
+            violation(it.test, lambda name: value(name, values, self.metrics)) for it in known
         ]
         return {
             "value": values[self.source],

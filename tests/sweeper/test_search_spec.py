@@ -576,6 +576,7 @@ def test_plan_says_what_is_searched(tmp_path):
     done = type_("plan", "sweeps/anneal_search.yaml", store=tmp_path)
     assert done.stdout.splitlines() == [
         "anneal_search · quick: search: 20 trials in each of 2 studies (Topics, Styles)",
+        "what it will cost is known once the file's own configuration was trained",
         "then at most 3 of the front of each with 6 seeds, scored on test",
     ], done.stderr
     assert not list(tmp_path.iterdir())
