@@ -4,10 +4,11 @@
     python benchmarks/search_pruning.py --only Topics --trials 20
 
 Runs the studies of a sweep file twice, each time into a store of its own: with its `prune:`, and
-without. Sampler, seeds, points that are tried first and the number of trials are the same; from the
-first trial that is pruned on the samplers know different things and go different ways. Prints, by
-study, the parameter updates that all its trials took and the best feasible value of the first
-objective. Nothing is promoted.
+without. Sampler, seeds, points that are tried first and the number of trials are the same. A
+sampler that learns goes another way from the first trial that is pruned on; with
+`--sampler RandomSampler` both try the same points, so that what differs is what pruning does.
+Prints, by study, the parameter updates that all its trials took, the best feasible value of the
+first objective and the number of points of the front. Nothing is promoted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sweeper import run
 from sweeper.budget import UNLIMITED, Account
 from sweeper.objectives import losses, value
 from sweeper.spec import Sweep, read
-from sweeper.spec.search_types import Tried
+from sweeper.spec.search_types import Sampler, Tried
 
 FILE = Path(__file__).parents[1] / "sweeps" / "anneal_search.yaml"
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options(arguments)
     written = read(given.file, profile=given.profile)
     search = replace(written.search, trials=given.trials or written.search.trials)
+    if given.sampler:
+        seed = search.sampler.arguments.get("seed", 0)
+        search = replace(search, sampler=Sampler(name=given.sampler, arguments={"seed": seed}))
     rules = {"halving": search, "no pruning": replace(search, prune=None)}
     found = {}
     for name in ["no pruning", "halving"]:
@@ -83,7 +87,7 @@ def say(at: str, written: Sweep, found: dict[str, tuple[list[Tried], float]]) ->
         print(
             f"  {name:<11} {updates:>10,.0f} updates  best {said}  "
             f"{len(tried)} trials, {states.count('pruned')} pruned, "
-            f"{states.count('failed')} failed, {len(feasible)} feasible"
+            f"{len(feasible)} feasible, {sum(one.front for one in tried)} on the front"
         )
     ratio = found["halving"][1] / found["no pruning"][1]
     print(f"  updates with halving over those without: {ratio:.2f}")
@@ -95,6 +99,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--only", help="the study at this label")
     parser.add_argument("--trials", type=int, help="of each study")
+    parser.add_argument("--sampler", help="in place of the file's")
     parser.add_argument("--dispatch", default="ray")
     return parser.parse_args(arguments)
 

@@ -19,6 +19,8 @@ from sweeper.record import COST, Record
 from sweeper.spec.search_types import Promote, SearchSpec, Tried
 from sweeper.trial import Key, Trial
 
+ENDED = ("complete", "pruned", "failed")
+
 
 def say_studies(opened: Opened, as_json: bool) -> None:
     """What a run would search, and how far it is."""
@@ -72,10 +74,8 @@ def expected(opened: Opened, studies: Sequence[Any]) -> list[str]:
     """What is left may take, by what the file's own configuration took where it was trained."""
     found, search = opened.sweep.found, opened.sweep.search
     known = {called(it.at): it.values.get(COST) for it in found.baselines}
-    left = {
-        called(it.at): max(search.trials - sum(one.at == it.at for one in found.tried), 0)
-        for it in studies
-    }
+    ended = [called(one.at) for one in found.tried if one.state in ENDED]
+    left = {called(it.at): max(search.trials - ended.count(called(it.at)), 0) for it in studies}
     if not any(left.values()):
         return []
     if not all(known.get(name) for name in left):
@@ -126,10 +126,7 @@ def studies_json(
             "labels": dict(study.at),
             "name": study.name,
             "trials": search.trials,
-            "ended": sum(
-                one.at == study.at and one.state in ("complete", "pruned", "failed")
-                for one in found
-            ),
+            "ended": sum(one.at == study.at and one.state in ENDED for one in found),
         }
         for study in studies
     ]
