@@ -463,6 +463,7 @@ def figures(
     what could not be believed on the way."""
     from sweeper.figures import compose
 
+    plan = with_tried(sweep, plan, place)  # Of a search that is what figures show.
     return [
         compose(
             sweep.figures[name],
