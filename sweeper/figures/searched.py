@@ -392,11 +392,9 @@ def trials_said(n: int) -> str:
 
 
 def value_of(one: Tried, metric: Metric) -> float | None:
-    for key in filter(None, (metric.source, metric.fallback)):
-        value = one.values.get(key)
-        if value is not None and math.isfinite(value):
-            return value * metric.scale
-    return None
+    """In the unit of tables. A search has no metric in which another may stand in (`or:`)."""
+    value = one.values.get(metric.source)
+    return value * metric.scale if value is not None and math.isfinite(value) else None
 
 
 def goal_of(name: str, sweep: Sweep) -> Goal | None:

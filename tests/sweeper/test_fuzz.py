@@ -194,7 +194,7 @@ metrics = optional(
 rows = st.one_of(
     st.sampled_from(AXES),
     optional(axis=st.sampled_from(AXES), only=listed(LABELS)),
-    st.just({"from": "search", "order_by": "nll"}),
+    st.just({"from": "search", "order_by": "cost/updates"}),
 )
 tests = optional(
     value=st.sampled_from(METRICS), against=st.sampled_from(LABELS), alpha=st.floats(0, 1)
@@ -423,7 +423,7 @@ def fine(draw):
         file["search"] = {**FINE_SEARCH, "for_each": list(axes_)}
         more = {"figures": {"f": {"kind": "importance", "metric": "valid/nll"}}}
         table = {
-            "rows": {"from": "search", "order_by": "nll"},
+            "rows": {"from": "search", "order_by": "cost/updates"},
             "columns": list(axes_),
             "values": "nll",
             "over": ["seed"],
