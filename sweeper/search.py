@@ -289,6 +289,12 @@ class Study:
         return cls(storage, name, search, study)
 
     @property
+    def seeded_by(self) -> str:
+        """The name without what tells what is searched: with another rule of pruning the same
+        points are drawn, as far as they depend on nothing else."""
+        return self.name.rpartition(" (")[0] or self.name
+
+    @property
     def rungs(self) -> str:
         """The name of the folder with its rungs: of this study, and of none that may have had
         its name in another database."""
@@ -305,7 +311,7 @@ class Study:
             if left is None and len(begun) >= self.search.trials:
                 return None
             number = len(begun) if left is None else left.number
-            self.study.sampler = sampler(self.search.sampler, self.name, number)
+            self.study.sampler = sampler(self.search.sampler, self.seeded_by, number)
             if left is None:
                 trial = self.study.ask()
             else:
@@ -316,7 +322,7 @@ class Study:
             for parameter in self.ordered:
                 if is_there(parameter, point):
                     # What a dead worker had drawn already is not drawn before this one again.
-                    parts = self.name, number, parameter.key
+                    parts = self.seeded_by, number, parameter.key
                     self.study.sampler = sampler(self.search.sampler, *parts)
                     point[parameter.key] = suggested(trial, parameter)
             self.open.add(trial.number)
