@@ -36,6 +36,7 @@ from sweeper import run
 from sweeper.budget import UNLIMITED, Account
 from sweeper.record import Record
 from sweeper.search import sampler as made_for
+from sweeper.search import seeded_by
 from sweeper.searching import Searching, looked_up, sites
 from sweeper.spec import Sweep, parse
 from sweeper.trial import Trial
@@ -177,7 +178,7 @@ def always(sampler: optuna.samplers.BaseSampler) -> Made:
 def as_ours(name: str, sampler: Mapping[str, object], trials: int, parallel: int = 1) -> Made:
     written = sweep(name, sampler, trials, parallel)
     (site,) = sites(written, None)
-    return lambda *parts: made_for(written.search.sampler, site.name, *parts)
+    return lambda *parts: made_for(written.search.sampler, seeded_by(site.name), *parts)
 
 
 # ---- both

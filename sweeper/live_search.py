@@ -14,16 +14,15 @@ from rich.text import Text
 
 from sweeper.found import with_front
 from sweeper.live import clock
-from sweeper.objectives import value
+from sweeper.objectives import losses, value
 from sweeper.record import Record
 from sweeper.search import Outcome
-from sweeper.spec.search_types import BASELINE, CONFIGURATION, Tried
+from sweeper.spec.search_types import BASELINE, CONFIGURATION, ENDED, Tried
 from sweeper.spec.sweep import Sweep
 from sweeper.track.folder import Folder
 from sweeper.trial import Key, Trial
 
 At = Mapping[str, str]  # the labels of a study
-ENDED = ("complete", "pruned", "failed")
 FRONT_SHOWN = 5  # of each study
 
 
@@ -114,11 +113,7 @@ class SearchWatch:
         names = [it.metric for it in search.objectives]
         tried = self.of(at)
         front = [one for one in with_front(tried, search, metrics) if one.front]
-        first = search.objectives[0]
-        front.sort(
-            key=lambda one: value(first.metric, one.values, metrics) or 0.0,
-            reverse=first.goal == "max",
-        )
+        front.sort(key=lambda one: losses(one.values, search.objectives, metrics))
         grid = Grid(box=None, padding=(0, 2), header_style="dim")
         where = " ".join(at.values()) or "study"
         grid.add_column(f"{where}: {len(tried)} of {search.trials}, best so far")

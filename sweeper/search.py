@@ -4,7 +4,7 @@ Optuna is asked.
     study = Study.at(storage, name, search)
     asked = study.ask()            # a point to try; None: there is none, or not now
     study.tell(asked.number, outcome)
-    study.tried()                  # all of it, as plain data
+    study.rows()                   # all of it, as plain data
 
 The study is the durable truth about the search, as the store is about its trials. A worker that
 is killed leaves a point that nobody tries: the next `ask` of any worker hands that out again,
@@ -142,8 +142,8 @@ class Storage:
     def locked(self, name: str) -> Iterator[None]:
         """Alone with a study, among all workers: by the server, or by a file beside a database
         that is one."""
-        if kind(self.url) == "sqlite":
-            with file_lock(Path(self.url.removeprefix("sqlite:///") + ".lock")):
+        if database(self.url) is not None:
+            with file_lock(Path(f"{database(self.url)}.lock")):
                 yield
             return
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
@@ -178,6 +178,11 @@ def kind(url: str) -> str:
     return url.partition(":")[0].partition("+")[0]
 
 
+def database(url: str) -> Path | None:
+    """The file that a database is in; None of one on a server."""
+    return Path(url.removeprefix("sqlite:///")) if kind(url) == "sqlite" else None
+
+
 def resolved(written: str | None, store: Path) -> str:
     """The URL that a file means. Raises EnvironmentFault where it names a variable that is not
     set."""
@@ -196,7 +201,8 @@ def resolved(written: str | None, store: Path) -> str:
 
 def exists(url: str) -> bool:
     """Whether there may be a study: a database in a file has to be there."""
-    return kind(url) != "sqlite" or Path(url.removeprefix("sqlite:///")).exists()
+    path = database(url)
+    return path is None or path.exists()
 
 
 def refuse_unreadable(url: str) -> None:
@@ -268,10 +274,12 @@ class Study:
     def at(cls, storage: Storage, name: str, search: SearchSpec) -> Study:
         """The study of that name, made if there is none, with the points of the file to be tried
         first."""
-        goals = [{"min": "minimize", "max": "maximize"}[it.goal] for it in search.objectives]
         with storage.locked(name), storage.answering():
             study = optuna.create_study(
-                storage=storage.optuna, study_name=name, directions=goals, load_if_exists=True
+                storage=storage.optuna,
+                study_name=name,
+                directions=directions(search),
+                load_if_exists=True,
             )
             for point in search.enqueue:
                 study.enqueue_trial(dict(point), skip_if_exists=True)
@@ -287,12 +295,6 @@ class Study:
         with storage.answering():
             study = optuna.load_study(study_name=name, storage=storage.optuna)
         return cls(storage, name, search, study)
-
-    @property
-    def seeded_by(self) -> str:
-        """The name without what tells what is searched: with another rule of pruning the same
-        points are drawn, as far as they depend on nothing else."""
-        return self.name.rpartition(" (")[0] or self.name
 
     @property
     def rungs(self) -> str:
@@ -311,7 +313,7 @@ class Study:
             if left is None and len(begun) >= self.search.trials:
                 return None
             number = len(begun) if left is None else left.number
-            self.study.sampler = sampler(self.search.sampler, self.seeded_by, number)
+            self.study.sampler = sampler(self.search.sampler, seeded_by(self.name), number)
             if left is None:
                 trial = self.study.ask()
             else:
@@ -322,7 +324,7 @@ class Study:
             for parameter in self.ordered:
                 if is_there(parameter, point):
                     # What a dead worker had drawn already is not drawn before this one again.
-                    parts = self.seeded_by, number, parameter.key
+                    parts = seeded_by(self.name), number, parameter.key
                     self.study.sampler = sampler(self.search.sampler, *parts)
                     point[parameter.key] = suggested(trial, parameter)
             self.open.add(trial.number)
@@ -413,6 +415,10 @@ class Study:
         return now - since > SILENT_SECONDS
 
 
+def directions(search: SearchSpec) -> list[str]:
+    return [{"min": "minimize", "max": "maximize"}[it.goal] for it in search.objectives]
+
+
 def never_stopping(study: optuna.Study) -> None:
     """A sampler that has tried everything wants the study to stop; its budget says when."""
     study.stop = lambda: None
@@ -475,6 +481,12 @@ BY_NAME = {
 }
 
 
+def seeded_by(name: str) -> str:
+    """A study's name without what tells what is searched: with another rule of pruning the same
+    points are drawn, as far as they depend on nothing else."""
+    return name.rpartition(" (")[0] or name
+
+
 def mixed(*parts: Any) -> int:
     """Below 2^32, as numpy wants it."""
     return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:4])
@@ -500,7 +512,7 @@ def check_sampler(search: SearchSpec) -> None:
 def trial_run(made: optuna.samplers.BaseSampler, search: SearchSpec) -> None:
     """Some points in memory: there are samplers that draw at random at first, and ask for a
     package, or refuse an argument or several objectives, only later."""
-    goals = [{"min": "minimize", "max": "maximize"}[it.goal] for it in search.objectives]
+    goals = directions(search)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = optuna.create_study(directions=goals, sampler=made)

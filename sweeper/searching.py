@@ -36,6 +36,7 @@ from sweeper.search import (
     Storage,
     Study,
     check_sampler,
+    database,
     exists,
     resolved,
 )
@@ -50,9 +51,10 @@ from sweeper.spec.search_types import (
     Prune,
     SearchSpec,
     Tried,
+    came_to,
 )
 from sweeper.spec.sweep import Point, Sweep
-from sweeper.track.folder import Folder
+from sweeper.track.folder import Folder, make
 from sweeper.trial import Key, Trial, digest
 
 SECONDS_BETWEEN_QUESTIONS = 2.0  # to a study of which other workers run the last trials
@@ -143,8 +145,8 @@ def looked_up(sweep: Sweep, store: Path, data: Path | None) -> Sweep:
 
 def labelled(trial: Trial, number: int, outcome: Outcome) -> Trial:
     """A trial that was told of, as MLflow and logs show it."""
-    barren = outcome.state == "complete" and not outcome.feasible
-    told = {"number": str(number), "outcome": "not feasible" if barren else outcome.state}
+    came = came_to(outcome.state, feasible=outcome.feasible)
+    told = {"number": str(number), "outcome": came}
     return replace(trial, labels={**trial.labels, **told})
 
 
@@ -282,7 +284,8 @@ class Searching:
         self.on_begin, self.on_tell = on_begin, on_tell
         self.answers = Answers(data, trainers(sweep), axes=sweep.axes)
         url = resolved(self.search.storage, store)
-        make_room(url)
+        if (path := database(url)) is not None:
+            make(path.parent)
         storage = Storage(url)
         self.studies = {p.id: Study.at(storage, p.name, self.search) for p in there}
         self.rungs = {site.id: self.studies[site.id].rungs for site in there}
@@ -479,13 +482,3 @@ class Searching:
         whole = record.state == "done" and self.halving is not None
         if whole and self.halving.by in record.result:
             self.halving.place_rungs(self.rungs[site.id], record.result[self.halving.by])
-
-
-def make_room(url: str) -> None:
-    """The folder in which a database in a file is to be."""
-    if url.startswith("sqlite:///"):
-        folder = Path(url.removeprefix("sqlite:///")).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise EnvironmentFault(f"cannot make the folder {folder}: {fault}") from fault

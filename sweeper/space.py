@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from sweeper.spec.conditions import compiled, read_names
 from sweeper.spec.search_types import Choice, Parameter, Scalar
+from sweeper.spec.space import shown_bare
 from sweeper.spec.sweep import Setting, Settings
 
 Space = Mapping[str, Parameter]
@@ -106,6 +107,4 @@ def called(space: Space, point: Point) -> str:
 
 
 def short(value: Scalar) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else shown_bare(value)

@@ -13,13 +13,10 @@ import click
 
 from sweeper.budget import Account
 from sweeper.cli.frame import STOPPED, Opened
-from sweeper.cli.words import listed
-from sweeper.errors import EnvironmentFault
+from sweeper.cli.words import listed, remember
 from sweeper.record import COST, Record
-from sweeper.spec.search_types import Promote, SearchSpec, Tried
+from sweeper.spec.search_types import ENDED, Found, Promote, SearchSpec, Tried, came_to
 from sweeper.trial import Key, Trial
-
-ENDED = ("complete", "pruned", "failed")
 
 
 def say_studies(opened: Opened, as_json: bool) -> None:
@@ -40,23 +37,27 @@ def say_studies(opened: Opened, as_json: bool) -> None:
 
 def stand(opened: Opened) -> list[str]:
     """A line for each study of which something was tried: how far it is, and what it found."""
-    found = opened.sweep.found.tried if opened.sweep.found else ()
+    if (found := opened.sweep.found) is None:
+        return []
     stale = made_by_other(opened)
-    studies: dict[str, list[Tried]] = {}
-    for one in found:
-        studies.setdefault(called(one.at), []).append(one)
     return [
         f"{name}: {counted(tried, opened.sweep.search)}; {fronted(tried)}{of_other(tried, stale)}"
-        for name, tried in studies.items()
+        for name, tried in by_study(found).items()
     ]
+
+
+def by_study(found: Found) -> dict[str, list[Tried]]:
+    studies: dict[str, list[Tried]] = {}
+    for one in found.tried:
+        studies.setdefault(called(one.at), []).append(one)
+    return studies
 
 
 def made_by_other(opened: Opened) -> frozenset[str]:
     """The ids of tried trials in which code had a part that has changed since."""
     from sweeper import run
 
-    trials = opened.sweep.found.trials if opened.sweep.found else ()
-    states = run.look_again(opened.sweep, trials, opened.place).states
+    states = run.look_again(opened.sweep, opened.sweep.found.trials, opened.place).states
     return frozenset(key.trial_id for key, state in states.items() if state == "stale")
 
 
@@ -75,7 +76,8 @@ def expected(opened: Opened, studies: Sequence[Any]) -> list[str]:
     found, search = opened.sweep.found, opened.sweep.search
     known = {called(it.at): it.values.get(COST) for it in found.baselines}
     ended = [called(one.at) for one in found.tried if one.state in ENDED]
-    left = {called(it.at): max(search.trials - ended.count(called(it.at)), 0) for it in studies}
+    names = [called(it.at) for it in studies]
+    left = {name: max(search.trials - ended.count(name), 0) for name in names}
     if not any(left.values()):
         return []
     if not all(known.get(name) for name in left):
@@ -101,11 +103,10 @@ def called(at: dict[str, str]) -> str:
 def counted(tried: Sequence[Tried], search: SearchSpec) -> str:
     """ "12 of 20 trials: 9 complete (2 not feasible), 3 pruned, 1 failed; 2 under way" """
     states = [one.state for one in tried]
-    complete = states.count("complete")
-    barren = sum(one.state == "complete" and not one.feasible for one in tried)
-    parts = [f"{complete} complete" + (f" ({barren} not feasible)" if barren else "")]
+    barren = [came_to(one.state, feasible=one.feasible) for one in tried].count("not feasible")
+    parts = [f"{states.count('complete')} complete" + f" ({barren} not feasible)" * bool(barren)]
     parts += [f"{states.count(it)} {it}" for it in ("pruned", "failed") if it in states]
-    ended = len(states) - states.count("running") - states.count("waiting")
+    ended = sum(map(states.count, ENDED))
     going = f"; {states.count('running')} under way or left" if "running" in states else ""
     return f"{ended} of {search.trials} trials: {', '.join(parts)}{going}"
 
@@ -152,7 +153,7 @@ def search(
         account = run.account(opened.sweep, plan, place)
         most = sweep.search.parallel * len(studies)
         machine = run.Machine.for_(sweep, by, min(slots or most, most))
-        remember(opened, plan, ())
+        remember(opened, plan)
         with delivering(run.courier(opened.sweep, plan, place), opened) as outcome:
             outcome.stopped = search_visibly(
                 opened, plan, studies, machine, account, retry, outcome.courier
@@ -173,11 +174,7 @@ def barren(opened: Opened) -> list[str]:
     found = opened.sweep.found
     if found is None or not found.complete:
         return []
-    feasible: dict[str, bool] = {}
-    for one in found.tried:
-        name = called(one.at)
-        feasible[name] = feasible.get(name, False) or one.feasible
-    return [name for name, some in feasible.items() if not some]
+    return [name for name, tried in by_study(found).items() if not any(x.feasible for x in tried)]
 
 
 def dashboard(opened: Opened) -> str:
@@ -212,13 +209,10 @@ def search_visibly(
     watch.take(opened.sweep.found.tried)
     keys: list[Key] = []
 
-    def begun(trial: Trial) -> None:
-        watch.begin(trial)
-
     def told(site: Any, number: int, trial: Trial, outcome: Any) -> None:
         watch.told(site.at, number, trial, outcome)
         keys.append(trial.key)
-        remember(opened, plan, keys)
+        remember(opened, plan, tried=keys)
         courier.notice(labelled(trial, number, outcome))
         if not console.is_terminal:
             click.echo(watch.line(site.at, trial, outcome), err=True)
@@ -245,17 +239,7 @@ def search_visibly(
             retry=frozenset(retry),
             there=studies,
             account=account,
-            on_begin=begun,
+            on_begin=watch.begin,
             on_tell=told,
         )
     return signalled.is_set()
-
-
-def remember(opened: Opened, plan: Any, keys: Sequence[Key]) -> None:
-    """So that nobody takes what was tried for waste."""
-    from sweeper import run
-
-    try:
-        run.remember(opened.sweep, plan, opened.place, tried=keys)
-    except EnvironmentFault as fault:
-        click.echo(f"gc will not know what was tried: {fault}", err=True)

@@ -33,6 +33,7 @@ from sweeper.errors import CorruptRecord, SpecError, quoted, unknown
 from sweeper.plan import Plan, state
 from sweeper.record import Record
 from sweeper.sizes import clock
+from sweeper.spec.search_types import came_to
 from sweeper.spec.sweep import Settings
 from sweeper.track import lease, snapshots
 from sweeper.trial import Trial, told
@@ -205,8 +206,7 @@ class Asked:
         number 7 of its search, pruned: linear · start 0.1" """
         for one in self.sweep.found.tried if self.sweep.found else ():
             if one.trial_id == id:
-                barren = one.state == "complete" and not one.feasible
-                state = "not feasible" if barren else one.state
+                state = came_to(one.state, feasible=one.feasible)
                 where = f"{told(one.at)} number {one.number}".strip()
                 return f"{where} of its search, {state}: {one.label}"
         for then in snapshots.all_kept(self.folder.root)[0]:

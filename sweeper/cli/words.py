@@ -18,7 +18,7 @@ from sweeper.merges import Merge
 from sweeper.plan import STATES, Plan
 from sweeper.sharing import Shared
 from sweeper.spec.sweep import Sweep
-from sweeper.trial import title
+from sweeper.trial import Key, title
 
 
 def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
@@ -128,12 +128,13 @@ def changed(opened: Opened, plan: Plan) -> tuple[Changes | None, list[str]]:
     return changes, [] if changes is None else changes.lines()
 
 
-def remember(opened: Opened, plan: Plan, *, begun: bool = False) -> None:
-    """Keep the design for the next plan to compare; that it cannot be kept stops nothing."""
+def remember(opened: Opened, plan: Plan, *, begun: bool = False, tried: Sequence[Key] = ()) -> None:
+    """Keep the design, and what a search has `tried`, for the next plan to compare and for gc
+    to leave alone; that it cannot be kept stops nothing."""
     from sweeper import run
 
     try:
-        run.remember(opened.sweep, plan, opened.place, begun=begun)
+        run.remember(opened.sweep, plan, opened.place, begun=begun, tried=tried)
     except EnvironmentFault as fault:
         click.echo(f"the next plan will not know this run: {fault}", err=True)
 

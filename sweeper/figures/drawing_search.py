@@ -45,16 +45,22 @@ def draw_pareto(sheet: Any, figure: Figure) -> None:
     (panel,) = figure.panels[0]
     axes = sheet.subplots()
     axes.set(xlabel=figure.x_label, ylabel=figure.rows[0])
+    if draw_points(axes, panel):
+        numbers_on(axes.xaxis)
+        numbers_on(axes.yaxis)
+        legend(sheet, figure)
+
+
+def draw_points(axes: Any, panel: Panel) -> bool:
+    """The lines and marks of a panel, if there are any; else it says why not."""
     if not panel.marks:
         say_nothing(axes, panel.note)
         axes.set_xticks([])
-        return
+        return False
     for line in panel.lines:
         draw_line(axes, line)
     draw_marks(axes, panel, extent([panel]))
-    numbers_on(axes.xaxis)
-    numbers_on(axes.yaxis)
-    legend(sheet, figure)
+    return True
 
 
 def draw_history(sheet: Any, figure: Figure) -> None:
@@ -63,13 +69,8 @@ def draw_history(sheet: Any, figure: Figure) -> None:
         axes.set_ylabel(figure.rows[i] if j == 0 else "")
         if is_last(figure, i, j):
             axes.set_xlabel(figure.x_label)
-        if not panel.marks:
-            say_nothing(axes, panel.note)
-            axes.set_xticks([])
+        if not draw_points(axes, panel):
             continue
-        for line in panel.lines:
-            draw_line(axes, line)
-        draw_marks(axes, panel, extent([panel]))
         whole_numbers_on(axes.xaxis)
         xs = [x for it in panel.marks for x in it.xs] + [x for it in panel.lines for x in it.xs]
         room = max(0.5, 0.04 * (max(xs) - min(xs)))

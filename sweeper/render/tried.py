@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sweeper.render.csv import safe
 from sweeper.spec.search_types import Found, Scalar, SearchSpec
+from sweeper.spec.space import shown_bare
 
 FIELDS = ("number", "state", "feasible", "front", "why", "trial")
 
@@ -38,5 +39,5 @@ def tried_csv(found: Found, search: SearchSpec, sources: Sequence[str]) -> str:
 
 def cell(value: Scalar) -> str | float:
     if value is None or isinstance(value, bool):
-        return {True: "true", False: "false", None: "null"}[value]
+        return shown_bare(value)
     return safe(value) if isinstance(value, str) else value

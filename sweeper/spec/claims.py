@@ -23,6 +23,7 @@ from sweeper.spec.expressions import (
     Range,
     Unary,
     Value,
+    leaves,
     walk,
     written,
 )
@@ -108,26 +109,22 @@ def refuse(section: Section, message: str) -> None:
 
 def faults_in_logic(node: Expression) -> Iterator[str]:
     """`and`, `or`, `not` join comparisons; comparisons compare quantities."""
-    match node:
-        case Binary(op="and" | "or"):
-            yield from faults_in_logic(node.left)
-            yield from faults_in_logic(node.right)
-        case Unary(op="not"):
-            yield from faults_in_logic(node.operand)
-        case Binary(op="in"):
-            yield from faults_in_quantity(node.left)
-            yield from faults_in_range(node.right)
-            yield from faults_in_metrics(node)
-        case Binary() if node.op in ORDERED:
-            yield from faults_in_quantity(node.left)
-            yield from faults_in_quantity(node.right)
-            yield from faults_in_metrics(node)
-        case Binary() if node.op in COMPARED:
-            yield at(node, f"no test can support {node.op!r}; write < or >, or 'in' and a range")
-        case _:
-            yield at(
-                node, f"{quoted(written(node))} compares nothing; write a < b, or a in 0.5..1.5"
-            )
+    for leaf in leaves(node):
+        match leaf:
+            case Binary(op="in"):
+                yield from faults_in_quantity(leaf.left)
+                yield from faults_in_range(leaf.right)
+                yield from faults_in_metrics(leaf)
+            case Binary() if leaf.op in ORDERED:
+                yield from faults_in_quantity(leaf.left)
+                yield from faults_in_quantity(leaf.right)
+                yield from faults_in_metrics(leaf)
+            case Binary() if leaf.op in COMPARED:
+                said = f"no test can support {leaf.op!r}; write < or >, or 'in' and a range"
+                yield at(leaf, said)
+            case _:
+                said = f"{quoted(written(leaf))} compares nothing; write a < b, or a in 0.5..1.5"
+                yield at(leaf, said)
 
 
 def faults_in_quantity(node: Expression) -> Iterator[str]:

@@ -29,6 +29,7 @@ from sweeper.spec.expressions import (
     Name,
     Unary,
     Value,
+    leaves,
     value_written,
     walk,
     written,
@@ -72,18 +73,6 @@ def condition_of(
     for fault in wrong:
         problems.refuse(node.mark, f"{called}: {fault}")
     return None if wrong else read
-
-
-def leaves(node: Expression) -> Iterator[Expression]:
-    """What `and`, `or` and `not` join."""
-    match node:
-        case Binary(op="and" | "or"):
-            yield from leaves(node.left)
-            yield from leaves(node.right)
-        case Unary(op="not"):
-            yield from leaves(node.operand)
-        case _:
-            yield node
 
 
 def faults_of(leaf: Expression, faults: Callable[[Binary], Iterator[str]]) -> Iterator[str]:
@@ -208,16 +197,12 @@ def is_truth(name: str, known: Names) -> bool:
 
 def faults_in_logic(node: Expression, known: Names) -> Iterator[str]:
     """`and`, `or` and `not` join comparisons, and what is true or false itself."""
-    match node:
-        case Binary(op="and" | "or"):
-            yield from faults_in_logic(node.left, known)
-            yield from faults_in_logic(node.right, known)
-        case Unary(op="not"):
-            yield from faults_in_logic(node.operand, known)
-        case Value() if not isinstance(node.value, bool):
-            yield at(node, f"{written(node)} compares nothing; write name == {written(node)}")
-        case Name(name=name) if name in known.all and not is_truth(name, known):
-            yield at(node, f"{name!r} is compared with something: write {name} == ...")
+    for leaf in leaves(node):
+        match leaf:
+            case Value() if not isinstance(leaf.value, bool):
+                yield at(leaf, f"{written(leaf)} compares nothing; write name == {written(leaf)}")
+            case Name(name=name) if name in known.all and not is_truth(name, known):
+                yield at(leaf, f"{name!r} is compared with something: write {name} == ...")
 
 
 def faults_in_comparison(node: Binary, known: Names) -> Iterator[str]:

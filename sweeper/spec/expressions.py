@@ -100,6 +100,18 @@ def walk(node: Expression) -> Iterator[Expression]:
         yield from walk(child)
 
 
+def leaves(node: Expression) -> Iterator[Expression]:
+    """What `and`, `or` and `not` join."""
+    match node:
+        case Binary(op="and" | "or"):
+            yield from leaves(node.left)
+            yield from leaves(node.right)
+        case Unary(op="not"):
+            yield from leaves(node.operand)
+        case _:
+            yield node
+
+
 def children(node: Expression) -> tuple[Expression, ...]:
     match node:
         case Unary():

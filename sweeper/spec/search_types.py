@@ -48,6 +48,13 @@ class Span:
 
 Parameter = Choice | Span
 
+ENDED = ("complete", "pruned", "failed")  # states of a trial of a study that was told of
+
+
+def came_to(state: str, *, feasible: bool) -> str:
+    """The state of a trial of a study in words: one that is complete may not be feasible."""
+    return "not feasible" if state == "complete" and not feasible else state
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
@@ -182,57 +189,43 @@ class Pareto:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Importance:
+class OfMetric:
+    """What figures of a search by one `metric` have in common."""
+
+    name: str
+    metric: str
+    caption: str | None = None
+    write: tuple[str, ...] = ("png", "pdf")
+    mark: Mark | None = None
+    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importance(OfMetric):
     """A figure of how much of the variance of `metric` each key of the space explains, a panel
     for each study."""
 
-    name: str
-    metric: str
-    caption: str | None = None
-    write: tuple[str, ...] = ("png", "pdf")
-    mark: Mark | None = None
-    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(OfMetric):
     """A figure of `metric` trial by trial, and of the best that was found so far, a panel for
     each study."""
 
-    name: str
-    metric: str
-    caption: str | None = None
-    write: tuple[str, ...] = ("png", "pdf")
-    mark: Mark | None = None
-    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slices:
+class Slices(OfMetric):
     """A figure of `metric` against the value of each of `keys` (empty: all of the space), a
     panel for each, study by study."""
 
-    name: str
-    metric: str
     keys: tuple[str, ...] = ()
-    caption: str | None = None
-    write: tuple[str, ...] = ("png", "pdf")
-    mark: Mark | None = None
-    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parallel:
+class Parallel(OfMetric):
     """A figure with an axis for each of `keys` (empty: all of the space) and one for `metric`,
     and a line through them for each trial that is complete, a panel for each study."""
 
-    name: str
-    metric: str
     keys: tuple[str, ...] = ()
-    caption: str | None = None
-    write: tuple[str, ...] = ("png", "pdf")
-    mark: Mark | None = None
-    places: Mapping[str, Mark] = field(default_factory=dict, compare=False)
 
 
 SearchFigure = Pareto | Importance | History | Slices | Parallel
