@@ -27,6 +27,7 @@ from sweeper.errors import EnvironmentFault, Problem, SpecError, unknown
 from sweeper.found import derived, with_front
 from sweeper.halving import Halving
 from sweeper.objectives import Metrics, sources, value, violation
+from sweeper.pulse import every
 from sweeper.record import PROGRESS, Record
 from sweeper.search import (
     BEAT_SECONDS,
@@ -321,25 +322,16 @@ class Searching:
             else:
                 return
 
-    @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
+    def beating(self) -> contextlib.AbstractContextManager[None]:
         """Workers on other machines are told that this one lives, however long its trials are."""
-        done = threading.Event()
 
         def beat() -> None:
-            while not done.wait(BEAT_SECONDS):
-                for study in self.studies.values():
-                    # A fault that lasts shows when the next trial is asked for.
-                    with contextlib.suppress(EnvironmentFault):
-                        study.beat()
+            for study in self.studies.values():
+                # A fault that lasts shows when the next trial is asked for.
+                with contextlib.suppress(EnvironmentFault):
+                    study.beat()
 
-        thread = threading.Thread(target=beat, name="heartbeat of a search", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        return every(BEAT_SECONDS, beat, "heartbeat of a search")
 
     def may_start(self) -> bool:
         if self.account.limited and (said := self.account.reached()) is not None:

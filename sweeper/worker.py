@@ -12,7 +12,6 @@ import math
 import os
 import random
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from sweeper import provenance
 from sweeper.budget import UNLIMITED, Spent, over
 from sweeper.halving import Halving
 from sweeper.memory import Peak
+from sweeper.pulse import every
 from sweeper.record import COST, PROGRESS, Record, State
 from sweeper.spec.sweep import Limits
 from sweeper.track.folder import Attempt, FencedOut, Folder, LeaseHeld
@@ -404,24 +404,15 @@ def environment(surroundings: Surroundings) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextlib.contextmanager
-def heartbeats(attempt: Attempt) -> Iterator[None]:
+def heartbeats(attempt: Attempt) -> contextlib.AbstractContextManager[None]:
     """Renews the lease while a trainer is long in coming to its next measurement."""
-    done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(HEARTBEAT_SECONDS):
-            # A fault that lasts shows at the next measurement, where it can be raised.
-            with contextlib.suppress(Exception):
-                attempt.beat()
+        # A fault that lasts shows at the next measurement, where it can be raised.
+        with contextlib.suppress(Exception):
+            attempt.beat()
 
-    thread = threading.Thread(target=beat, name=f"heartbeat of {attempt.folder.name}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return every(HEARTBEAT_SECONDS, beat, f"heartbeat of {attempt.folder.name}")
 
 
 def reseed(seed: int) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; modules on one line may not import each other.
 SWEEPER_LAYERS = [
     {"errors"},
-    {"trial", "lookup", "sizes"},
+    {"trial", "lookup", "sizes", "pulse"},
     {"record", "spec"},
     {"space", "objectives"},
     {"stats", "snapshot"},

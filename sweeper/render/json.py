@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
-from sweeper.tables import Cell, Column, Row, Score, Table
+from sweeper.tables import Cell, Column, Row, Table
 
 
 def render(table: Table) -> str:
@@ -68,7 +69,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "n": cell.n,
         "points": cell.points,
         "samples": dict(cell.samples),
-        "runs": [_run(run) for run in cell.runs],
+        "runs": [asdict(run) for run in cell.runs],
         "states": dict(cell.states),
         "trials": list(cell.trials),
         "best": cell.best,
@@ -80,15 +81,4 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "p_circle": cell.p_circle,
         "untested": list(cell.untested),
         "notes": list(cell.notes),
-    }
-
-
-def _run(run: Score) -> dict[str, Any]:
-    return {
-        "at": run.at,
-        "seed": run.seed,
-        "trial": run.trial,
-        "evaluation": run.evaluation,
-        "state": run.state,
-        "value": run.value,
     }
