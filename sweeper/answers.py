@@ -17,7 +17,7 @@ from typing import Any
 from sweeper.errors import EnvironmentFault, Mark, Problem, SpecError
 from sweeper.spec.problems import Problems
 from sweeper.spec.sweep import Axis, Settings
-from sweeper.trial import Shared, TrainerRef, nest
+from sweeper.trial import Shared, TrainerRef, Trial, nest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +149,31 @@ def imported(name: str, mark: Mark | None = None) -> ModuleType:
         said = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         message = f"the trainer's config module {name!r} cannot be imported: {said}"
         raise SpecError(Problem(message=message, mark=mark, key="trainer")) from None
+
+
+def remarks(trials: Iterable[Trial], root: Path | None) -> list[str]:
+    """What configuration modules say of the data that is no error and seldom meant, of each
+    once; of a module that has nothing to say of it, nothing."""
+    said: dict[str, None] = {}
+    asked = set()
+    for trial in trials:
+        if (name := trial.trainer.config) is None:
+            continue
+        module = imported(name)
+        about = [(key, trial.config.get(key)) for key in getattr(module, "DATA", ())]
+        if (which := repr([name, about])) not in asked and hasattr(module, "remarks"):
+            said |= dict.fromkeys(ask(name, "remarks", trial.full_config, root))
+        asked.add(which)
+    return list(said)
+
+
+def data_digest(trial: Trial, root: Path | None) -> str | None:
+    """Of the data as it is now; None where the trainer's module says nothing of it."""
+    name = trial.trainer.config
+    if name is None or not hasattr(imported(name), "corpus_digest"):
+        return None
+    found: str | None = ask(name, "corpus_digest", trial.full_config, root)
+    return found
 
 
 def ask(module: str, question: str, *about: Any) -> Any:

@@ -23,7 +23,7 @@ from sweeper.dispatch import scratch
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.needed import Needed
 from sweeper.sizes import measured
-from sweeper.track import lease, snapshots
+from sweeper.track import lease, owner, snapshots
 from sweeper.track.folder import Folder
 from sweeper.track.mlflow import Running
 from sweeper.track.sealed import using
@@ -33,6 +33,7 @@ QUIET_SECONDS = 600.0
 DRAFT = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")  # sealed.write_whole
 REMOVED = re.compile(r"\.removed-[0-9a-f]{8}")  # ours, where we were interrupted
 STOP = re.compile(r"\.stop-[0-9a-f]{8}")  # dispatch.ray_tune
+ASKED = re.compile(r"\.asked-[0-9a-f]{16}(-.+)?")  # dispatch.nodes
 UNFINISHED = ".unfinished"  # a checkpoint in the making
 WHOLE = ("journal.jsonl", "artifacts.json")  # what a trial cannot do without
 
@@ -119,7 +120,8 @@ def corrupt(root: Path) -> Iterator[Waste]:
 def look(root: Path, needed: Needed | None, quiet: float, *, checkpoints: bool) -> Iterator[Waste]:
     """`quiet` is a time: what was begun and not ended then is not going to be."""
     store = Folder(root)
-    running = False
+    owners = owner.folders(root)
+    running = any(owner.members(folder) for folder in owners)
     for id in store.ids():
         folder = store.path(id)
         if folder.is_symlink() or not folder.is_dir():
@@ -157,12 +159,18 @@ def inside(folder: Path, quiet: float, *, finished: bool) -> Iterator[Waste]:
 
 def around(root: Path, quiet: float, *, running: bool) -> Iterator[Waste]:
     """What can go beside the trials."""
-    for folder in [root, root / "trials", root / "sweeps", *entries(root / "tables")]:
+    owners = owner.folders(root)
+    for folder in [root, root / "trials", root / "sweeps", *owners, *entries(root / "tables")]:
         for path in drafts(folder, quiet):
             yield thing("leftovers", path, "unfinished write")
+    for path in owners:
+        if not owner.members(path) and not owner.has_design(path) and measured(path)[1] < quiet:
+            yield thing("leftovers", path, "who ran a sweep whose design has gone")
     for path in entries(root):
         if STOP.fullmatch(path.name) and written(path) < quiet:
             yield thing("leftovers", path, "word to the workers of a run that has ended")
+        if not running and ASKED.fullmatch(path.name) and written(path) < quiet:
+            yield thing("leftovers", path, "word to the nodes of a run that has ended")
     tune = root / ".tune"
     if not running and tune.is_dir() and not tune.is_symlink() and measured(tune)[1] < quiet:
         yield thing("leftovers", tune, "scratch folder of Ray Tune")

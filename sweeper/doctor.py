@@ -32,13 +32,14 @@ from sweeper.answers import ask
 from sweeper.design import expand
 from sweeper.dispatch import scratch
 from sweeper.errors import CorruptRecord, EnvironmentFault, SweeperError
+from sweeper.redaction import without_secrets
 from sweeper.run import Place, check_trainers
 from sweeper.sizes import bytes_in_words, measured
 from sweeper.sizes import clock as clock_time
 from sweeper.spec import Sweep
 from sweeper.track.folder import RESULT, Folder
 from sweeper.track.lease import file_system_time
-from sweeper.track.mlflow import default_uri, redacted
+from sweeper.track.mlflow import default_uri
 from sweeper.track.reach import Answer, reach
 from sweeper.track.sealed import unseal
 
@@ -348,14 +349,14 @@ def told_by(code: str, seconds: float, *arguments: str) -> dict[str, Any]:
 
 def mlflow(patient: Patient) -> Iterator[Finding]:
     own = importlib.metadata.version("mlflow")
-    where = redacted(patient.uri)
+    where = without_secrets(patient.uri)
     answer = answer_of(patient.uri)
     if isinstance(answer, EnvironmentFault):
         yield Finding(
             level="warn",
             found=str(answer),
-            todo="start it, or give another with --tracking; trials run all the same, and "
-            "sweeper sync delivers what MLflow has missed",
+            todo="start it, or give another with --tracking; with --offline trials run all the "
+            "same, and sweeper sync delivers what MLflow has missed",
         )
         return
     if answer.new:

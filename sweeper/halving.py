@@ -42,7 +42,7 @@ from sweeper.spec.conditions import read_names
 from sweeper.spec.search_types import BASELINE, CONFIGURATION
 from sweeper.spec.sweep import Condition
 from sweeper.track.folder import Folder
-from sweeper.track.sealed import seal, unseal, using, write_whole
+from sweeper.track.sealed import content_of, make, seal, unseal, using, write_whole
 from sweeper.trial import Trial
 
 NEAR = 1e-9  # 7% of 100 updates is 7.000000000000001
@@ -173,8 +173,7 @@ class Halving:
 
 
 def keep(path: Path, said: Mapping[str, Any]) -> None:
-    with using(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make(path.parent)
     write_whole(path, seal(said))
 
 
@@ -193,6 +192,6 @@ def is_near(one: float, other: float) -> bool:
 def read(path: Path) -> dict[str, Any]:
     with using(path):
         try:
-            return unseal(path.read_bytes())
+            return unseal(content_of(path))
         except (FileNotFoundError, ValueError):
             return {}

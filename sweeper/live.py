@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
@@ -36,6 +36,8 @@ class Watch:
     folder: Folder
     slots: int
     tables: Callable[[Plan], Sequence[Table]]
+    by: Sequence[str] = ()  # who trains it, if that is not whoever watches
+    seen: Sequence[Trial] | None = None  # those that run, where somebody else looks for them
     records: dict[Key, Record] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -50,6 +52,7 @@ class Watch:
             id: self.total(id)["seconds"] for id in (ids.keys() & self.plan.trained) - anew
         }
         self.took: dict[Key, float] = {}
+        self.first: dict[str, tuple[float, float]] = {}  # trial -> its cost as first seen, and when
 
     def notice(self, record: Record) -> None:
         self.records[record.key] = record
@@ -74,6 +77,8 @@ class Watch:
     @property
     def running(self) -> list[Trial]:
         """One a trial: its next evaluation is what waits or runs, the others come later."""
+        if self.seen is not None:
+            return list(self.seen)
         unfinished = [trial for key, trial in self.todo.items() if key not in self.records]
         found = self.folder.find(unfinished)
         running = [
@@ -120,6 +125,7 @@ class Watch:
         states |= {trial.key: "running" for trial in running}
         now = Plan(trials=self.plan.trials, records=records, states=states)
         yield Group(
+            *(Text(line, "dim") for line in self.by),
             self.headline(now, running),
             bar(finished(now), now.counts["total"]),
             self.running_trials(running),
@@ -138,8 +144,12 @@ class Watch:
     def running_trials(self, running: Sequence[Trial]) -> Grid:
         grid = Grid.grid(padding=(0, 2))
         for trial in running:
+            cost, now = self.cost_so_far(trial.id), time.monotonic()
+            before, since = self.first.setdefault(trial.id, (cost, now))
             grid.add_row(
-                Text(title(trial)), Text(f"{self.cost_so_far(trial.id):,.0f} updates", "dim")
+                Text(title(trial)),
+                Text(f"{cost:,.0f} updates", "dim"),
+                Text(f"{(cost - before) / (now - since):,.1f}/s" if cost > before else "", "dim"),
             )
         return grid
 
@@ -174,11 +184,13 @@ def line(record: Record, trial: Trial, place: int, total: int) -> str:
     return f"{told}: {record.error}" if record.error else told
 
 
-def view(watch: Watch, console: Console) -> Live:
-    """A context in which the terminal shows `watch`, looked at once a second."""
+def view(watch: RenderableType, console: Console, *, alone: bool = True) -> Live:
+    """A context in which the terminal shows `watch`, looked at once a second, unless it is not
+    left `alone`: whoever opened it says when."""
     return Live(
         watch,
         console=console,
+        auto_refresh=alone,
         refresh_per_second=1 / SECONDS_BETWEEN_LOOKS,
         transient=True,
         redirect_stdout=False,

@@ -14,10 +14,13 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import EnvironmentFault
 from sweeper.trainer import ENTRY_POINTS, located
 from sweeper.trial import ID_CHARACTERS, TrainerRef, Trial
 
@@ -139,6 +142,60 @@ def cpu_model() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
+
+
+def here(device: str | None) -> dict[str, Any]:
+    """What a result would be made with here and now, as `stamp` says it; the device only where
+    its kind is known, and a GPU only where the driver names it."""
+    known = {"python": platform.python_version(), "packages": versions()}
+    if device is not None and device.startswith("cuda"):
+        model = gpu_model()
+        return known | ({"device": f"{device}: {model}"} if model else {})
+    return known | ({"device": device} if device else {})
+
+
+@cache
+def gpu_model(driver: Path = Path("/proc/driver/nvidia/gpus")) -> str | None:
+    """Of the first GPU, as its driver names it, without loading torch; None where there is
+    none or it says nothing."""
+    for path in sorted(driver.glob("*/information")):
+        with suppress(OSError):
+            for line in path.read_text().splitlines():
+                if line.startswith("Model:"):
+                    return line.partition(":")[2].strip()
+    return None
+
+
+def running(trainer: TrainerRef) -> dict[str, str | None]:
+    """What runs this process, and how the trainer's code is on the disk now: to be compared with
+    another process's that is to do the same."""
+    return {**process(), CODE: code_digest.__wrapped__(trainer)}
+
+
+CODE = "code of the trainer"
+
+
+def process() -> dict[str, str | None]:
+    packages = {name: versions().get(name) for name in ("sweeper", "torch", "numpy")}
+    return {"host": socket.gethostname(), "Python": platform.python_version(), **packages}
+
+
+def refuse_other(theirs: Mapping[str, str | None], trainer: TrainerRef) -> None:
+    """Raises EnvironmentFault where this process is not run by what the driver is. On the
+    driver's own machine a trainer's code that differs was edited meanwhile: that is recorded."""
+    ours = process()
+    if ours["host"] != theirs["host"]:
+        ours = running(trainer)
+    differing = [
+        f"{what} {theirs.get(what) or 'absent'} there and {ours[what] or 'absent'} here"
+        for what in ours
+        if what != "host" and theirs.get(what) != ours[what]
+    ]
+    if differing:
+        raise EnvironmentFault(
+            f"the driver on {theirs['host']} and a worker on {ours['host']} differ: "
+            f"{'; '.join(differing)}; their results would be of two programs"
+        )
 
 
 def device_name(device: str) -> str:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper import estimates
+from sweeper import answers, estimates
 from sweeper.budget import UNLIMITED, Account, Spent, over
+from sweeper.caution import Caution
 from sweeper.changes import Changes
+from sweeper.circumstances import unlike, unlike_here
 from sweeper.claims import Verdicts, judge
 from sweeper.comparing import compare
 from sweeper.design import chosen, expand, idle, points, trainers
-from sweeper.dispatch import device, dispatcher, fitted, slots
+from sweeper.dispatch import device, dispatcher, fitted, joined, nodes, slots
+from sweeper.dispatch.nodes import Cluster
 from sweeper.errors import (
     CorruptRecord,
     EnvironmentFault,
@@ -31,8 +34,9 @@ from sweeper.estimates import Estimate, estimate
 from sweeper.halving import Halving
 from sweeper.objectives import sources
 from sweeper.plan import Plan, plan
-from sweeper.provenance import code_digest
+from sweeper.provenance import code_digest, here
 from sweeper.record import Measurement, Record
+from sweeper.redaction import references
 from sweeper.render import RENDERERS, files
 from sweeper.render.claims import CLAIM_RENDERERS
 from sweeper.render.tried import tried_csv
@@ -43,10 +47,14 @@ from sweeper.spec import Resources, Sweep
 from sweeper.spec.conditions import read_names
 from sweeper.spec.sweep import Curves, Limits
 from sweeper.tables import Table, mixtures, tabulate, unshown
-from sweeper.track import open_store, snapshots
-from sweeper.track.courier import Courier
+from sweeper.track import adopting, open_store, owner, snapshots
+from sweeper.track.adopting import Taken
+from sweeper.track.courier import Courier, has_answered, remember_answer
 from sweeper.track.folder import Folder, make
+from sweeper.track.lease import Lease
+from sweeper.track.mlflow import default_uri
 from sweeper.track.parcel import Origin
+from sweeper.track.reach import Away, admitted, reach
 from sweeper.track.sealed import write_whole
 from sweeper.trainer import check
 from sweeper.trial import Key, TrainerRef, Trial
@@ -70,6 +78,11 @@ class Place:
     def folder(self) -> Folder:
         return Folder(self.store)
 
+    @property
+    def shared(self) -> str | None:
+        """The URI of an MLflow that others may publish to, too: that of the store is its own."""
+        return None if self.tracking in (None, default_uri(self.store)) else self.tracking
+
     def tables(self, sweep: Sweep) -> Path:
         return self.store / "tables" / f"{sweep.name}.{sweep.variant}"
 
@@ -81,13 +94,31 @@ class Machine:
     by: str  # the dispatcher's name
     resources: Resources
     slots: int
+    cluster: Cluster | None = None  # one that was joined
 
     @classmethod
-    def for_(cls, sweep: Sweep, by: str, at_most: int | None) -> Machine:
+    def for_(
+        cls, sweep: Sweep, by: str, at_most: int | None, cluster: Cluster | None = None
+    ) -> Machine:
+        if cluster is not None:
+            return cls.of_cluster(sweep, by, at_most, cluster)
         dispatcher(by)
         resources = fitted(sweep.resources)
         room = 1 if by == "inline" else slots(resources)
         return cls(by=by, resources=resources, slots=min(room, at_most or room))
+
+    @classmethod
+    def of_cluster(cls, sweep: Sweep, by: str, at_most: int | None, cluster: Cluster) -> Machine:
+        if by != "ray":
+            raise SpecError(f"--dispatch {by} joins no Ray cluster: leave that or --address out")
+        there = joined(cluster.address)
+        resources = nodes.fitted(sweep.resources, there)
+        if not cluster.wait:
+            nodes.refuse_small(resources, there)
+        room = max(nodes.room(resources, there), 1)
+        # Who waits for a node may ask for more at once than those of now have room for.
+        most = at_most or room if cluster.wait else min(room, at_most or room)
+        return cls(by=by, resources=resources, slots=most, cluster=cluster)
 
 
 def look(
@@ -118,13 +149,68 @@ def look(
     return look_again(sweep, trials, place, retry, source, asked)
 
 
-def remarks(sweep: Sweep, plan: Plan) -> list[Problem]:
+def remarks(sweep: Sweep, plan: Plan, place: Place) -> list[Problem]:
     """What is no error and seldom meant."""
     alone = unshown(sweep, plan.trials)
     which = ", ".join(dict.fromkeys(" ".join(t.labels.values()) for t in alone[:3]))
     said = f"{len(alone)} included trials are in no table, figure or claim ({which} ...)"
     mark = sweep.include[0].mark if sweep.include else None
-    return [*idle(sweep), *([Problem(message=said, mark=mark)] if alone else [])]
+    further = [
+        *(f"env:{name}: the variable {name} is not set here" for name in unset(plan)),
+        *(elsewhere(sweep, plan) if plan.todo else ()),
+        *answers.remarks(plan.trials, place.data),
+    ]
+    return [
+        *idle(sweep),
+        *([Problem(message=said, mark=mark)] if alone else []),
+        *(Problem(message=line) for line in further),
+    ]
+
+
+def unset(plan: Plan) -> list[str]:
+    """The variables that the configurations of what is left to do name, and that are not set."""
+    distinct = {id(part): part for t in plan.todo for part in (t.config, t.evaluation)}.values()
+    named = dict.fromkeys(name for part in distinct for name in references(part))
+    return [name for name in named if not os.environ.get(name)]
+
+
+def refuse_unset(plan: Plan) -> None:
+    if names := unset(plan):
+        raise EnvironmentFault(*(f"env:{name}: the variable {name} is not set" for name in names))
+
+
+def kept(plan: Plan) -> list[Record]:
+    """The results that stand, of the trials that were asked for: a run would not replace them."""
+    again = {trial.key for trial in plan.todo}
+    keys = dict.fromkeys(trial.key for trial in plan.trials if plan.asked_for(trial))
+    return [
+        plan.records[key]
+        for key in keys
+        if plan.states[key] in ("done", "stale") and key not in again
+    ]
+
+
+def elsewhere(sweep: Sweep, plan: Plan) -> list[str]:
+    """How many of the results that stand were made with other packages, or on another device,
+    than what is left would be here."""
+    try:
+        by = device(fitted(sweep.resources))
+    except EnvironmentFault:
+        by = None
+    return unlike_here([record.provenance for record in kept(plan)], here(by))
+
+
+def refuse_unlike(sweep: Sweep, plan: Plan, *, to_run: bool = False) -> None:
+    """Raises EnvironmentFault where the results that stand were not all made alike, by the code
+    of now; with something left `to_run`, also where that would not be made like them."""
+    stand = kept(plan)
+    other = sum(plan.states[record.key] == "stale" for record in stand)
+    said = [f"{other} of {len(stand)} were made by other code than that of now"] if other else []
+    said += unlike([record.provenance for record in stand])
+    if to_run and plan.todo:
+        said += elsewhere(sweep, plan)
+    if said:
+        raise EnvironmentFault(*(f"--strict: {line}" for line in said))
 
 
 def looked_up(sweep: Sweep, place: Place) -> Sweep:
@@ -161,6 +247,9 @@ def search(
     *,
     hurry: threading.Event | None = None,
     retry: frozenset[str] = frozenset(),
+    keep_going: bool = False,
+    about: Sequence[Trial] = (),
+    say: Callable[[str], None] = lambda text: None,
     **further: Any,
 ) -> None:
     """Run the trials that the studies of a search ask for; `further` is what searching.Searching
@@ -185,6 +274,9 @@ def search(
             limits=sweep.budget.per_trial,
             retry=retry,
             halving=searching.halving,
+            keep_going=keep_going,
+            about=about,
+            say=say,
         )
 
 
@@ -239,6 +331,50 @@ def with_tried(sweep: Sweep, plan: Plan, place: Place) -> Plan:
     return look_again(sweep, (*plan.trials, *tried), place) if tried else plan
 
 
+def refuse_unreachable(place: Place) -> None:
+    """Raises Away where MLflow does not answer now, and has answered before; EnvironmentFault
+    where none ever has, where it does not let us in, or is none."""
+    try:
+        reach(place.shared)
+        admitted(place.shared)
+    except Away as fault:
+        raise away(fault, place) from fault
+
+
+def take_over(sweep: Sweep, plan: Plan, place: Place) -> Taken:
+    """Make the store's own what others have published of the trials that are to be run and of
+    which there is nothing here. Raises what `refuse_unreachable` does, and Away where MLflow
+    cannot be asked now, and could be before."""
+    wanted = adoptable(plan, place)
+    codes = {ref: code_digest(ref) for ref in {trial.trainer for trial in wanted}}
+    asked = [(trial, codes[trial.trainer]) for trial in wanted]
+    try:
+        taken = adopting.take_over(asked, place.folder, place.shared, origin(sweep))
+    except EnvironmentFault as fault:
+        raise away(fault, place) from fault
+    remember_answer(place.folder, place.shared)
+    return taken
+
+
+def away(fault: EnvironmentFault, place: Place) -> EnvironmentFault:
+    """That MLflow cannot be asked: Away only where this store has met it before."""
+    if has_answered(place.folder, place.shared):
+        return Away(*fault.problems)
+    said = "--offline starts without it, and `sweeper sync` delivers later"
+    return EnvironmentFault(f"{fault}; {said}")
+
+
+def adoptable(plan: Plan, place: Place) -> list[Trial]:
+    """Those that a run would train: also what was trained for another evaluation, where nothing
+    is left of it that could be scored."""
+    return [
+        trial
+        for trial in plan.todo
+        if plan.states[trial.key] in ("missing", "failed", "exceeded")
+        or (plan.states[trial.key] == "unscored" and not place.folder.keeps_training(trial.id))
+    ]
+
+
 def changes(sweep: Sweep, plan: Plan, place: Place) -> Changes | None:
     """What is different in the design since the sweep's last run; None before a first one.
     Raises CorruptRecord where what that left cannot be believed."""
@@ -269,6 +405,42 @@ def remember(
     snapshots.keep(place.store, now)
 
 
+def owning(
+    sweep: Sweep,
+    place: Place,
+    on_loss: Callable[[Lease], None],
+    on_stop: Callable[[owner.Request], None] = lambda request: None,
+) -> AbstractContextManager[Callable[[], None]]:
+    """A context in which this process is the one that trains the sweep (see track/owner)."""
+    return owner.owning(owner_path(sweep, place), on_loss, on_stop)
+
+
+def joining(
+    sweep: Sweep, place: Place, on_stop: Callable[[owner.Request], None]
+) -> AbstractContextManager[Callable[[], None]]:
+    """A context in which this process trains the sweep beside the one that owns it."""
+    return owner.joining(owner_path(sweep, place), on_stop)
+
+
+def members(sweep: Sweep, place: Place) -> list[owner.Member]:
+    """Those that train the sweep now, its owner first."""
+    return owner.members(owner_path(sweep, place))
+
+
+def last_owner(sweep: Sweep, place: Place) -> owner.Member | None:
+    """The last process that trained the sweep as its owner, whether it lives or not."""
+    return owner.latest(owner_path(sweep, place))
+
+
+def owned(sweep: Sweep, place: Place) -> Lease | None:
+    """The lease of the process that trains the sweep now, if one does."""
+    return owner.live(owner_path(sweep, place))
+
+
+def owner_path(sweep: Sweep, place: Place) -> Path:
+    return owner.path_of(place.store, sweep.name, sweep.variant, os.path.abspath(sweep.source))
+
+
 def namesakes(sweep: Sweep, place: Place) -> list[str]:
     """Other files whose sweeps have this one's name, and were run into this store, too."""
     return snapshots.namesakes(place.store, sweep.name, os.path.abspath(sweep.source))
@@ -294,10 +466,19 @@ def account(sweep: Sweep, plan: Plan, place: Place) -> Account:
 
 
 def estimated(
-    sweep: Sweep, plan: Plan, place: Place, by: str = "ray", at_most: int | None = None
+    sweep: Sweep,
+    plan: Plan,
+    place: Place,
+    by: str = "ray",
+    at_most: int | None = None,
+    cluster: Cluster | None = None,
 ) -> Estimate:
-    """What is left will cost, with as many trials at once as this machine has room for. One
-    without the GPUs that are asked for is taken for one that has them for a single trial."""
+    """What is left will cost, with as many trials at once as this machine, or the cluster, has
+    room for. One without the GPUs that are asked for is taken for one that has them for a single
+    trial."""
+    if cluster is not None:
+        machine = Machine.for_(sweep, by, at_most, cluster)
+        return estimate(plan, place.folder, gpus=machine.resources.gpus, slots=machine.slots)
     try:
         resources = fitted(sweep.resources)
         room = 1 if by == "inline" else slots(resources)
@@ -359,12 +540,20 @@ def train(
     score_only: bool = False,
     probe: bool = False,
     halving: Halving | None = None,
+    planned: int | None = None,
+    proven: bool = False,
+    keep_going: bool = False,
+    about: Sequence[Trial] = (),
+    say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Run each trial; `on_record` is told as each ends. Returns early when `stop` is set, and
     waits no longer for what runs once `hurry` is. `limits` are those of each; the states in
     `retry` are run again. With `score_only` what is trained is scored, and nothing is
     trained; with `probe` each is stopped once it has said something of its cost. Those of a
-    search that are behind are ended by `halving`."""
+    search that are behind are ended by `halving`. Raises Hopeless where the first of those that
+    are `planned` fail alike, unless it is to `keep_going`; `proven`: this code has come to
+    results already (see caution.py). Of a cluster the nodes are asked whether they can run the
+    trials `about`, and `say` is told what becomes of it."""
     surroundings = Surroundings(
         store=place.store,
         data=place.data,
@@ -376,16 +565,24 @@ def train(
         score_only=score_only,
         probe=probe,
         halving=halving,
+        stall=machine.resources.stall,
     )
+    caution = Caution(todo, on_record, place.folder, proven=proven, keep_going=keep_going)
+    of_cluster: dict[str, Any] = {}
+    if machine.cluster is not None:
+        of_cluster = {"cluster": {"address": machine.cluster.address}, "about": about, "say": say}
     dispatcher(machine.by)(
-        todo,
+        caution.coming(),
         surroundings,
-        on_record,
+        caution.told,
         resources=machine.resources,
         slots=machine.slots,
         stop=stop,
         hurry=hurry,
+        **of_cluster,
     )
+    if not stop.is_set():
+        caution.refuse(planned)
 
 
 def tables(
@@ -540,15 +737,7 @@ def claims(sweep: Sweep, plan: Plan, names: Iterable[str] = ()) -> Verdicts:
 def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> Courier:
     """Who takes records and tables to MLflow while trials run, told of the records that
     there are already; `again`: also of what MLflow has."""
-    origin = Origin(
-        sweep=sweep.name,
-        profile=sweep.variant,
-        rows={name: table.rows for name, table in sweep.tables.items()},
-        axes=[axis.name for axis in sweep.axes],
-        results=shown(sweep),
-        curves=followed(sweep),
-    )
-    messenger = Courier(place.folder, origin, place.tracking, again=again)
+    messenger = Courier(place.folder, origin(sweep), place.tracking, again=again)
     for trial in plan.trials:
         if trial.key in plan.records and plan.states[trial.key] != "corrupt":
             messenger.notice(trial)
@@ -556,6 +745,18 @@ def courier(sweep: Sweep, plan: Plan, place: Place, *, again: bool = False) -> C
         if trial.key not in plan.states:
             messenger.notice(trial)
     return messenger
+
+
+def origin(sweep: Sweep) -> Origin:
+    """As what MLflow knows the sweep."""
+    return Origin(
+        sweep=sweep.name,
+        profile=sweep.variant,
+        rows={name: table.rows for name, table in sweep.tables.items()},
+        axes=[axis.name for axis in sweep.axes],
+        results=shown(sweep),
+        curves=followed(sweep),
+    )
 
 
 def shown(sweep: Sweep) -> list[str]:

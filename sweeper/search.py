@@ -36,6 +36,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.errors import EnvironmentFault, Problem, SpecError, quoted
 from sweeper.lookup import named
+from sweeper.redaction import conceal, without_secrets
 from sweeper.space import in_order, is_there
 from sweeper.spec.search import TEST
 from sweeper.spec.search_types import Choice, Parameter, Sampler, Scalar, SearchSpec
@@ -134,8 +135,9 @@ class Storage:
             said = first_line(getattr(cause, "orig", None) or cause)
             if isinstance(fault, ImportError) and kind(self.url) == "postgresql":
                 said += "; pip install 'sweeper[postgres]'"
+            where = without_secrets(self.url)
             raise EnvironmentFault(
-                f"the storage of the search ({without_secrets(self.url)}) does not answer: {said}"
+                f"the storage of the search ({where}) does not answer: {conceal(said)}"
             ) from None
 
     @contextlib.contextmanager
@@ -217,12 +219,6 @@ def refuse_unreadable(url: str) -> None:
             "postgresql+psycopg2://user@host:5432/database; in a password, @ is written %40, "
             "/ %2F and : %3A"
         )
-
-
-def without_secrets(url: str) -> str:
-    """A password may also be among the arguments."""
-    parts = sqlalchemy.engine.make_url(url)
-    return parts._replace(query={}).render_as_string(hide_password=True)
 
 
 def first_line(fault: BaseException) -> str:

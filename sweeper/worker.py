@@ -19,12 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper import provenance
+from sweeper import deaths, provenance
+from sweeper.answers import data_digest
 from sweeper.budget import UNLIMITED, Spent, over
+from sweeper.errors import EnvironmentFault
 from sweeper.halving import Halving
+from sweeper.hang import Guard, Hung, guarded, writing_crashes
 from sweeper.memory import Peak
 from sweeper.pulse import every
 from sweeper.record import COST, PROGRESS, Record, State
+from sweeper.redaction import conceal, concealing, resolved
 from sweeper.spec.sweep import Limits
 from sweeper.track.folder import Attempt, FencedOut, Folder, LeaseHeld
 from sweeper.trainer import Run, measurements
@@ -52,7 +56,9 @@ class Surroundings:
     run again although they ended: what is stale or diverged begins anew. `score_only`: nothing
     is trained, and a trial that cannot be scored is left as it was. `probe`: a trial is stopped
     as soon as it has said something of what the whole will take. `halving` is the rule by which
-    trials of a search end early."""
+    trials of a search end early. `stall`: the seconds without a measurement after which a trial
+    hangs (None: it never does); `expendable`: its process may be killed for that, since whoever
+    started it starts it again."""
 
     store: Path
     data: Path | None = None
@@ -64,6 +70,8 @@ class Surroundings:
     score_only: bool = False
     probe: bool = False
     halving: Halving | None = None
+    stall: float | None = None
+    expendable: bool = False
 
     def __post_init__(self) -> None:
         assert self.store.is_absolute(), self.store
@@ -100,8 +108,10 @@ def execute(
         peak, reason = Peak(), "interrupted"
         try:
             attempt.arrange(surroundings.retry)
-            with surrounded(attempt, surroundings):
-                came = run_trainer(trial, attempt, surroundings, stamp, peak, on_measure, stopped)
+            with surrounded(attempt, surroundings, peak) as guard:
+                came = run_trainer(
+                    trial, attempt, surroundings, stamp, peak, guard, on_measure, stopped
+                )
                 if came is None:
                     reason = "stopped"
                     return None
@@ -131,7 +141,7 @@ def bury(
         return record
     attempt = store.start(trial)
     try:
-        with open(attempt.folder / "log.txt", "a", encoding="utf-8") as log:
+        with concealing(attempt.folder / "log.txt") as log:
             print(f"{error}\n{details}", file=log)
         return conclude(attempt, record_of(trial, attempt, "failed", error=error), surroundings)
     finally:
@@ -214,6 +224,7 @@ def run_trainer(
     surroundings: Surroundings,
     stamp: Mapping[str, Any],
     peak: Peak,
+    guard: Guard,
     on_measure: OnMeasure | None,
     stopped: Callable[[], bool],
 ) -> Record | None:
@@ -246,16 +257,18 @@ def run_trainer(
             },
         )
 
-    iterator = seeded(trial, run, peak)
+    iterator = guard.over(seeded(trial, run, peak))
     last: Mapping[str, float] = {}  # the last measurement that was finite throughout
     count = 0
     try:
         while True:
             try:
                 values = next(iterator, None)
+            except Hung as hung:
+                return outcome("failed", {}, str(hung))
             except Exception as error:
                 traceback.print_exc()
-                return outcome("failed", {}, one_line(error))
+                return outcome("failed", {}, deaths.in_words(error, one_line(error), peak.read()))
             if values is None:
                 return outcome("done", last)
             count += 1
@@ -338,9 +351,22 @@ def is_telling(values: Mapping[str, float], count: int) -> bool:
 def seeded(trial: Trial, run: Run, peak: Peak) -> Iterator[Mapping[str, float]]:
     """Seeds between the trainer's import and its start: what the import loads has to be
     seeded, and what the import draws must not matter, for it is done once a process."""
-    measured = measurements(trial.trainer, trial.full_config, run, peak.follow)
+    config = resolved(trial.full_config)
+    check_data(trial, run.data)
+    measured = measurements(trial.trainer, config, run, peak.follow)
     reseed(trial.seed)
     yield from measured
+
+
+def check_data(trial: Trial, root: Path | None) -> None:
+    """Raises EnvironmentFault where the data is not what the trial is of any more: its result
+    would stand under the name of other data."""
+    now = data_digest(trial, root) if trial.data_digest is not None else None
+    if now not in (None, trial.data_digest):
+        raise EnvironmentFault(
+            f"its data has changed since the run began ({trial.data_digest[:8]}, now {now[:8]}); "
+            "the next run trains on what is there"
+        )
 
 
 def record_of(trial: Trial, attempt: Attempt, state: State, **fields: object) -> Record:
@@ -355,7 +381,7 @@ def record_of(trial: Trial, attempt: Attempt, state: State, **fields: object) ->
 
 
 def one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
+    said = " ".join(conceal(str(error)).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
@@ -373,18 +399,30 @@ def cpu_seconds() -> float:
 
 
 @contextlib.contextmanager
-def surrounded(attempt: Attempt, surroundings: Surroundings) -> Iterator[None]:
+def surrounded(attempt: Attempt, surroundings: Surroundings, peak: Peak) -> Iterator[Guard]:
     """The process as a trial may expect it, put back afterwards: its output in its log, its
-    threads limited, its lease renewed."""
+    threads limited, its lease renewed; and who watches it."""
     log_path = attempt.folder / "log.txt"
     with (
         environment(surroundings),
-        open(log_path, "a", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
+        concealing(log_path) as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
-        heartbeats(attempt),
+        heartbeats(attempt, peak),
+        writing_crashes(log),
+        guarded(
+            attempt.trial,
+            attempt.folder,
+            attempt.number,
+            log,
+            seconds=surroundings.stall,
+            expendable=surroundings.expendable,
+            store=surroundings.store,
+            retry=surroundings.retry,
+            score_only=surroundings.score_only,
+        ) as guard,
     ):
-        yield
+        yield guard
 
 
 @contextlib.contextmanager
@@ -404,13 +442,16 @@ def environment(surroundings: Surroundings) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def heartbeats(attempt: Attempt) -> contextlib.AbstractContextManager[None]:
-    """Renews the lease while a trainer is long in coming to its next measurement."""
+def heartbeats(
+    attempt: Attempt, peak: Peak | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Renews the lease while a trainer is long in coming to its next measurement, and says what
+    memory it has taken: what is killed for that can say nothing more."""
 
     def beat() -> None:
         # A fault that lasts shows at the next measurement, where it can be raised.
         with contextlib.suppress(Exception):
-            attempt.beat()
+            attempt.beat(*[peak.read()] if peak else ())
 
     return every(HEARTBEAT_SECONDS, beat, f"heartbeat of {attempt.folder.name}")
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; modules on one line may not import each other.
 SWEEPER_LAYERS = [
     {"errors"},
-    {"trial", "lookup", "sizes", "pulse"},
+    {"trial", "lookup", "sizes", "pulse", "redaction", "circumstances"},
     {"record", "spec"},
     {"space", "objectives"},
     {"stats", "snapshot"},
@@ -25,10 +25,12 @@ SWEEPER_LAYERS = [
     {"found"},
     {"provenance", "render", "figures", "track", "merges", "memory"},
     {"budget", "halving", "search"},
+    {"hang"},
+    {"deaths"},
     {"worker", "plan", "searching"},
-    {"dispatch", "estimates", "needed", "report"},
+    {"caution", "dispatch", "estimates", "guard", "needed", "report"},
     {"run"},
-    {"live", "cleaning"},
+    {"live", "cleaning", "onlooker"},
     {"live_search"},
     {"doctor"},
     {"cli"},

@@ -427,6 +427,11 @@ def corpus_digest(config: Mapping[str, Any], root: Path | None) -> str:
     return corpora.digest(config["data"], root)
 
 
+def remarks(config: Mapping[str, Any], root: Path | None) -> list[str]:
+    """What is no error of the corpus that `config` names, and seldom meant."""
+    return corpora.remarks(config["data"], root)
+
+
 def config_schema() -> dict[str, Any]:
     """A JSON Schema of the configuration, for editors."""
     return TextVaeConfig.model_json_schema()

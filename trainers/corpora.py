@@ -15,8 +15,9 @@ import difflib
 import hashlib
 import os
 import stat
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,17 @@ from trainers import synthetic
 
 SPLITS = ("train", "valid", "test")
 MARKS = frozenset({"<pad>", "<s>", "</s>"})  # The model's own; <unk> may stand in a text.
+LINE_BYTES = 1_000_000  # A longer line is no sentence.
+SHOWN_CHARACTERS = 80  # of a line that is wrong
+OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"BZh": "compressed by bzip2; unpack it",
+    b"\xfd7zXZ": "compressed by xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+}
 FILES_WANTED = "with " + ", ".join(f"{split}.txt" for split in SPLITS)
 ROOT_HINT = "give a data root with --data, SWEEPER_DATA or data_root: in the sweep file"
 
@@ -80,6 +92,21 @@ def check_limits(name: str, limits: Mapping[str, int | None], root: Path | None)
     ]
     if problems:
         raise CorpusError(problems)
+
+
+def remarks(name: str, root: Path | None) -> list[str]:
+    """What is no error and seldom meant: sentences of one split that are in another, too.
+    Of a folder only. Raises CorpusError."""
+    if built_in(name) is not None:
+        return []
+    files = checked(folder(name, root))
+    said = []
+    for pair, found in overlaps({split: files[split].hashes for split in SPLITS}).items():
+        split, _, other = pair.partition(" in ")
+        if found["sentences"]:
+            of = f"{found['sentences']:,} of {files[split].sentences:,} sentences of {split}.txt"
+            said.append(f"corpus {name}: {of} ({found['share']:.1%}) are in {other}.txt, too")
+    return said
 
 
 def sentences(name: str, root: Path | None) -> dict[str, list[str]]:
@@ -148,7 +175,7 @@ def unknown_to(known: Counter[str], sentences: list[list[str]]) -> dict[str, flo
     return {"unknown_words": unknown, "unknown_share": unknown / sum(map(len, sentences))}
 
 
-def overlaps(lines: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+def overlaps(lines: Mapping[str, Sequence[Hashable]]) -> dict[str, dict[str, float]]:
     found = {}
     for split, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
         seen = set(lines[other])
@@ -241,9 +268,12 @@ def split_file(place: Path, split: str) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedFile:
+    """`hashes` is one number for each sentence, the same for the same words."""
+
     sha256: str
     sentences: int
     labels: bool
+    hashes: array[int]
 
 
 def checked(place: Path) -> dict[str, CheckedFile]:
@@ -253,10 +283,11 @@ def checked(place: Path) -> dict[str, CheckedFile]:
         path = split_file(place, split)
         try:
             found = os.stat(path)
-            version = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-            files[split] = checked_file(path, stat.S_ISREG(found.st_mode), version)
+            regular = stat.S_ISREG(found.st_mode)
+            files[split] = checked_file(path, regular, version_of(found))
         except FileNotFoundError:
-            problems.append(f"{path} is missing; a corpus is a folder {FILES_WANTED}")
+            link = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
+            problems.append(f"{path} is missing{link}; a corpus is a folder {FILES_WANTED}")
         except OSError as error:
             problems.append(f"{path} cannot be read: {error.strerror}")
         except ValueError as error:
@@ -275,25 +306,41 @@ def checked_file(path: Path, regular: bool, version: tuple[int, ...]) -> Checked
     another: a file that was checked is not read again until it changes."""
     if not regular:
         raise ValueError(f"{path} is no regular file; each split of a corpus is a text file")
-    sentences, labels = 0, False
-    for label, _ in read(path):
-        sentences, labels = sentences + 1, label is not None
-    if not sentences:
+    hashes, labels, digest = array("q"), False, hashlib.sha256()
+    for label, text in read(path, version, digest.update):
+        hashes.append(hash(" ".join(text.split()) if "  " in text else text.strip()))
+        labels = label is not None
+    if not hashes:
         raise ValueError(f"{path} is empty; it needs one sentence a line")
-    with path.open("rb") as file:
-        return CheckedFile(
-            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
-            sentences=sentences,
-            labels=labels,
-        )
+    return CheckedFile(
+        sha256=digest.hexdigest(), sentences=len(hashes), labels=labels, hashes=hashes
+    )
 
 
-def read(path: Path) -> Iterator[tuple[str | None, str]]:
-    """(label or None, sentence) of each line. Raises ValueError at the first that is wrong."""
+def version_of(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_size, found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def read(
+    path: Path,
+    version: tuple[int, ...] | None = None,
+    note: Callable[[bytes], object] = lambda line: None,
+) -> Iterator[tuple[str | None, str]]:
+    """(label or None, sentence) of each line, which `note` is told as it is. Raises ValueError
+    at the first that is wrong, or where the file is not the `version` that was asked for from
+    the first line to the last: a tuple that begins with its size."""
     with path.open("rb") as file:
-        labels = None
-        for number, line in enumerate(file, start=1):
+        labels, size = None, 0
+        for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES + 1), b""), start=1):
+            note(line)
+            size += len(line)
+            if version is not None and size > version[0]:  # It may grow without end.
+                break
             try:
+                if number == 1:
+                    refuse_other_formats(line)
+                if len(line) > LINE_BYTES:
+                    raise ValueError(f"a line of more than {LINE_BYTES:,} bytes: {shown(line)}")
                 label, text = parsed(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
                 if labels not in (None, label is not None):
                     without = "has no label" if labels else "has a label"
@@ -302,6 +349,20 @@ def read(path: Path) -> Iterator[tuple[str | None, str]]:
                 raise ValueError(f"{path}:{number}: {error}") from None
             labels = label is not None
             yield label, text
+        if version is not None and version != version_of(os.fstat(file.fileno())):
+            raise ValueError(f"{path} changed while it was read")
+
+
+def refuse_other_formats(line: bytes) -> None:
+    for beginning, what in OTHER_FORMATS.items():
+        if line.startswith(beginning):
+            raise ValueError(f"the file is {what}")
+
+
+def shown(line: bytes) -> str:
+    said = repr(line[:SHOWN_CHARACTERS])
+    cut = len(said) > SHOWN_CHARACTERS or len(line) > SHOWN_CHARACTERS
+    return f"{said[: SHOWN_CHARACTERS - 3]}..." if cut else said
 
 
 def parsed(line: bytes) -> tuple[str | None, str]:
@@ -309,9 +370,11 @@ def parsed(line: bytes) -> tuple[str | None, str]:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 (byte {error.start + 1} of the line)") from None
+        near = shown(line[max(0, error.start - 8) :])
+        raise ValueError(f"not UTF-8 (byte {error.start + 1} of the line): {near}") from None
     if "\0" in text:
-        raise ValueError("a NUL byte; this is not a text file, or not in UTF-8")
+        near = shown(line[max(0, line.index(b"\0") - 8) :])
+        raise ValueError(f"a NUL byte; this is not a text file, or not in UTF-8: {near}")
     text = text.removesuffix("\n").removesuffix("\r")
     if "\r" in text:
         raise ValueError("a carriage return inside the line; lines must end in \\n or \\r\\n")

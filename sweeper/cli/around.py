@@ -54,7 +54,6 @@ def open_ui(port: int, store: Path, tracking: str | None) -> None:
     from sweeper.track.mlflow import (
         SETTINGS,
         default_uri,
-        redacted,
         ui_command,
         ui_environment,
     )
@@ -67,7 +66,9 @@ def open_ui(port: int, store: Path, tracking: str | None) -> None:
     uri = tracking or default_uri(store)
     command = ui_command(uri, store, port=port)
     if not command:
-        click.echo(redacted(uri))
+        from sweeper.redaction import without_secrets
+
+        click.echo(without_secrets(uri))
         return
     address = f"http://127.0.0.1:{port}/#/experiments?{urlencode([TRAINING])}"
     click.echo(f"{address} in some seconds  (Ctrl-C ends it)", err=True)

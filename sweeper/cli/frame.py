@@ -20,11 +20,14 @@ from typing import Any
 import click
 
 from sweeper import __version__
-from sweeper.cli import completing
+from sweeper.cli import completing, stops
 from sweeper.errors import EnvironmentFault, Mark, Problem, SweeperError, quoted
+from sweeper.redaction import conceal, print_concealed, without_secrets
 from sweeper.spec.sweep import Sweep
 
-FAILED, UNFIT, REFUTED, BUDGET, STOPPED, STOPPED_AT_ONCE = 1, 3, 4, 5, 75, 130
+CLUSTER = "sweeper.cluster"
+FAILED, UNFIT, REFUTED, BUDGET = 1, 3, 4, 5  # STOPPED and STOPPED_AT_ONCE are in stops
+STOPPABLE = ("run", "eval", "plan")  # verbs that train something
 
 
 class Verbs(click.Group):
@@ -51,9 +54,10 @@ class Verbs(click.Group):
 
 
 def tell(error: SweeperError, as_json: bool) -> None:
+    problems = [replace(p, message=conceal(p.message)) for p in error.problems]
     if as_json:
-        click.echo(json.dumps({"errors": [asdict(p) for p in error.problems]}, indent=1))
-    for problem in error.problems:
+        click.echo(json.dumps({"errors": [asdict(p) for p in problems]}, indent=1))
+    for problem in problems:
         click.echo(str(problem), err=True)
 
 
@@ -66,6 +70,9 @@ def main(context: click.Context) -> None:
     `sweeper run FILE` trains what is missing and prints the tables; run it again and it
     does what is left."""
     context.obj = sys.argv[1:]
+    if context.invoked_subcommand in STOPPABLE:
+        context.meta[stops.NAME] = context.with_resource(stops.heeding())
+    sys.excepthook = print_concealed
     # Of the objects of a large plan none is garbage: to look for it would be a quarter of the time.
     gc.set_threshold(100_000, 50, 50)
 
@@ -123,7 +130,46 @@ profile_option = click.option(
 where_option = click.option(
     "--where", metavar="CONDITION", help='Only trials at which it holds, such as "seed == 0".'
 )
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="End with 3 where not all was made by the same code, packages and kind of device.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def address_options(command: Callable) -> Callable:
+    """What `cluster` returns."""
+
+    def note(context: click.Context, option: click.Parameter, value: Any) -> None:
+        context.meta[f"{CLUSTER}.{option.name}"] = value
+
+    address = click.option(
+        "--address",
+        metavar="HOST:PORT",
+        expose_value=False,
+        callback=note,
+        help="Join the Ray cluster whose head is there; auto: the one of this machine.",
+    )
+    wait = click.option(
+        "--wait",
+        is_flag=True,
+        expose_value=False,
+        callback=note,
+        help="Also where no node of the cluster has room for a trial yet.",
+    )
+    return address(wait(command))
+
+
+def cluster() -> Any:
+    """The dispatch.nodes.Cluster that the verb is to join; None: Ray on this machine."""
+    from sweeper.dispatch.nodes import Cluster
+
+    meta = click.get_current_context().meta
+    address, wait = meta.get(f"{CLUSTER}.address"), meta.get(f"{CLUSTER}.wait", False)
+    if wait and not address:
+        raise click.UsageError("--wait goes with --address")
+    return Cluster(address=address, wait=wait) if address else None
 
 
 def sweep_options(command: Callable) -> Callable:
@@ -146,6 +192,8 @@ def sweep_options(command: Callable) -> Callable:
     ) -> Any:
         from sweeper.run import Place
 
+        if tracking:
+            without_secrets(tracking)  # A password in it is a secret from here on.
         sweep = read_sweep(file, profile, sets)
         corpora = folder_of_corpora(
             data or sweep.data_root, sweep.data_root_mark if data is None else None
@@ -183,9 +231,7 @@ def given() -> tuple[str, ...]:
             continue
         value = context.params[name]
         if name == "tracking":
-            from sweeper.track.mlflow import redacted
-
-            value = redacted(value)
+            value = without_secrets(value)
         for one in value if isinstance(value, tuple) else (value,):
             if str(one) != str(option.default):
                 found += [option.opts[0], str(one)]

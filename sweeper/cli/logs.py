@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from sweeper.cli.completing import trial_ids
-from sweeper.cli.frame import STOPPED_AT_ONCE, Opened, main, sweep_options
+from sweeper.cli.frame import Opened, main, sweep_options
+from sweeper.cli.stops import STOPPED_AT_ONCE
 from sweeper.cli.words import remedy, shown
 from sweeper.errors import CorruptRecord, SpecError, unknown
 from sweeper.trial import Trial

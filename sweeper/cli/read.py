@@ -9,7 +9,15 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completing import named
-from sweeper.cli.frame import FAILED, REFUTED, Opened, json_option, main, sweep_options
+from sweeper.cli.frame import (
+    FAILED,
+    REFUTED,
+    Opened,
+    json_option,
+    main,
+    strict_option,
+    sweep_options,
+)
 from sweeper.cli.words import admit_damage, again, repair, show, shown
 from sweeper.errors import SpecError, unknown
 from sweeper.spec.sweep import Sweep
@@ -25,15 +33,18 @@ PICTURES = ("png", "pdf")
 @click.option(
     "--source", default="folder", show_default=True, help="folder, or mlflow: whose records."
 )
+@strict_option
 @sweep_options
 @click.argument("name", required=False, shell_complete=named("tables"))
-def show_table(opened: Opened, name: str | None, style: str, source: str) -> None:
+def show_table(opened: Opened, name: str | None, style: str, source: str, strict: bool) -> None:
     """The tables, or the one called NAME, from what is there."""
     from sweeper import run
 
     sweep = opened.sweep
     names = asked_for(name, "table", sweep, sweep.tables)
     plan = run.look(sweep, opened.place, source=source)
+    if strict:
+        run.refuse_unlike(sweep, plan)
     damage: list[str] = []
     show(run.tables(sweep, plan, opened.place, names, damage=damage), style)
     admit_damage(plan, opened.place, damage)
@@ -106,8 +117,9 @@ def show_claims(opened: Opened, name: str | None, style: str, as_json: bool, che
     type=click.Path(dir_okay=False, path_type=Path),
     help="By default report.html beside the tables.",
 )
+@strict_option
 @sweep_options
-def write_report(opened: Opened, out: Path | None) -> None:
+def write_report(opened: Opened, out: Path | None, strict: bool) -> None:
     """One page with everything that there is of the sweep, to be sent to somebody.
 
     Tables with the runs behind each number, claims, curves, cost, figures, samples, how it was
@@ -118,6 +130,8 @@ def write_report(opened: Opened, out: Path | None) -> None:
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place)
+    if strict:
+        run.refuse_unlike(sweep, plan)
     damage: list[str] = []
     page = run.report(
         sweep,

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from sweeper.budget import Account
-from sweeper.cli.frame import STOPPED, Opened
+from sweeper.cli.frame import Opened, cluster
+from sweeper.cli.stops import STOPPED, stopping
 from sweeper.cli.words import listed, remember
 from sweeper.record import COST, Record
 from sweeper.spec.search_types import ENDED, Found, Promote, SearchSpec, Tried, came_to
@@ -135,10 +136,17 @@ def studies_json(
 
 
 def search(
-    opened: Opened, by: str, slots: int | None, retry: tuple[str, ...], delivering: Callable
+    opened: Opened,
+    by: str,
+    slots: int | None,
+    retry: tuple[str, ...],
+    delivering: Callable,
+    keep_going: bool = False,
+    own: Callable[[Opened], None] | None = None,
 ) -> tuple[Opened, str | None]:
     """Run what is left of the studies, and look up what they found; and what of the budget is
-    reached, if the search is not over for that. Ends the process where it was stopped."""
+    reached, if the search is not over for that. Ends the process where it was stopped. `own`
+    makes this the one command that trains the sweep."""
     from sweeper import run
 
     sweep, place = opened.searched, opened.place
@@ -150,13 +158,15 @@ def search(
         click.echo(line, err=True)
     if not opened.sweep.found.complete:
         place.folder.prepare()
+        if own is not None:
+            own(opened)
         account = run.account(opened.sweep, plan, place)
         most = sweep.search.parallel * len(studies)
-        machine = run.Machine.for_(sweep, by, min(slots or most, most))
+        machine = run.Machine.for_(sweep, by, min(slots or most, most), cluster())
         remember(opened, plan)
         with delivering(run.courier(opened.sweep, plan, place), opened) as outcome:
             outcome.stopped = search_visibly(
-                opened, plan, studies, machine, account, retry, outcome.courier
+                opened, plan, studies, machine, account, retry, outcome.courier, keep_going
             )
             outcome.filled = not outcome.stopped and account.ended is None
         if outcome.stopped:
@@ -179,7 +189,8 @@ def barren(opened: Opened) -> list[str]:
 
 def dashboard(opened: Opened) -> str:
     """What shows the studies in a browser."""
-    from sweeper.search import resolved, without_secrets
+    from sweeper.redaction import without_secrets
+    from sweeper.search import resolved
 
     url = without_secrets(resolved(opened.searched.search.storage, opened.place.store))
     folder = f"{Path.cwd()}/"
@@ -194,12 +205,13 @@ def search_visibly(
     account: Account,
     retry: tuple[str, ...],
     courier: Any,
+    keep_going: bool,
 ) -> bool:
     """Whether it was stopped by a signal."""
     from rich.console import Console
 
     from sweeper import live, run
-    from sweeper.cli.train import stopping, within
+    from sweeper.cli.train import within
     from sweeper.live_search import SearchWatch
     from sweeper.searching import labelled
 
@@ -225,7 +237,7 @@ def search_visibly(
                 click.echo(watch.own_line(record, trial), err=True)
 
     with (
-        stopping() as (stop, signalled),
+        stopping(machine.by) as (stop, signalled),
         within(account, sweep, stop),
         live.view(watch, console) if console.is_terminal else nullcontext(),
     ):
@@ -237,9 +249,12 @@ def search_visibly(
             stop,
             hurry=signalled,
             retry=frozenset(retry),
+            keep_going=keep_going,
             there=studies,
             account=account,
             on_begin=watch.begin,
             on_tell=told,
+            about=[it.own for it in studies],
+            say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
         )
     return signalled.is_set()

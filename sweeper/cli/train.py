@@ -1,15 +1,14 @@
-"""Verbs about trials: run, eval, plan, status."""
+"""Verbs that train, or would: run, eval, plan."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -20,16 +19,18 @@ from sweeper.cli.completing import dispatchers, trial_ids
 from sweeper.cli.frame import (
     BUDGET,
     FAILED,
-    STOPPED,
-    STOPPED_AT_ONCE,
     Opened,
+    address_options,
+    cluster,
     folder_of_corpora,
     json_option,
     main,
     read_sweep,
+    strict_option,
     sweep_options,
     where_option,
 )
+from sweeper.cli.stops import STOPPED, Ended, current, seconds_to_deliver, stopping
 from sweeper.cli.words import (
     admit_damage,
     again,
@@ -46,16 +47,21 @@ from sweeper.cli.words import (
     undelivered,
 )
 from sweeper.design import expand
-from sweeper.errors import SpecError
+from sweeper.errors import EnvironmentFault, SpecError
 from sweeper.merges import merges
 from sweeper.plan import RETRIABLE, Plan
 from sweeper.record import Record
+from sweeper.redaction import without_secrets
 from sweeper.render.claims import counted
 from sweeper.sharing import Shared, share
+from sweeper.sizes import clock
 from sweeper.spec.sweep import Sweep
+from sweeper.track.lease import LeaseHeld
+from sweeper.track.reach import Away
 from sweeper.trial import Trial
 
 LISTED = 200  # trials that a plan lists unless it is asked for all
+LINES = 10  # on results of others that cannot be taken over
 
 retry_option = click.option(
     "--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too."
@@ -75,13 +81,35 @@ def machine_options(command: Callable) -> Callable:
     slots = click.option(
         "--slots", type=click.IntRange(min=1), help="At most so many trials at once."
     )
-    return dispatch(slots(command))
+    return dispatch(address_options(slots(command)))
+
+
+join_option = click.option(
+    "--join", is_flag=True, help="Beside another command that trains this sweep."
+)
+
+
+keep_going_option = click.option(
+    "--keep-going", is_flag=True, help="Also where the first trials all fail alike."
+)
+
+
+offline_option = click.option(
+    "--offline",
+    envvar="SWEEPER_OFFLINE",
+    is_flag=True,
+    help="Without asking MLflow for what others have finished; it may be away (SWEEPER_OFFLINE).",
+)
 
 
 @main.command("run")
 @machine_options
+@join_option
+@keep_going_option
+@offline_option
 @retry_option
 @click.option("--to-budget", is_flag=True, help="Go as far as the file's budget reaches.")
+@strict_option
 @where_option
 @sweep_options
 def run_sweep(
@@ -91,31 +119,58 @@ def run_sweep(
     retry: tuple[str, ...],
     to_budget: bool,
     where: str | None,
+    join: bool,
+    strict: bool,
+    keep_going: bool,
+    offline: bool,
 ) -> None:
-    """Train what is missing, print and write the tables, draw the figures."""
+    """Train what is missing, print and write the tables, draw the figures.
+
+    With --tracking, what others have finished there is not trained again: it is taken over."""
     from sweeper import run
     from sweeper.live import title
 
-    reached = None
+    reached, owns = None, False
+    online = opened.place.shared is not None and not offline
+    if online and opened.searched is not None and not opened.sweep.found.complete:
+        with suppress(Away):
+            run.refuse_unreachable(opened.place)
     if opened.searched is not None:
         refuse_where(where)
-        opened, reached = searches.search(opened, by, slots, retry, delivering)
+        owns = not opened.sweep.found.complete
+        opened, reached = searches.search(
+            opened,
+            by,
+            slots,
+            retry,
+            delivering,
+            keep_going,
+            partial(own, join=join) if owns else None,
+        )
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, retry, where=where)
     refuse_damage(plan, place)
+    run.refuse_unset(plan)
+    if online and plan.todo:
+        plan = with_others(opened, plan)
+    if strict:
+        run.refuse_unlike(sweep, plan, to_run=True)
     account = run.account(sweep, plan, place)
     if plan.todo and account.limited and not to_budget:
-        expected = run.estimated(sweep, plan, place, by, slots)
+        expected = run.estimated(sweep, plan, place, by, slots, cluster())
         spent = account.spent()
         run.refuse_over_budget(sweep, plan, expected, spent)
         for line in costs.doubts(sweep, plan, expected, spent):
             click.echo(line, err=True)
     place.folder.prepare()
+    if plan.todo and not owns:
+        own(opened, join)
     # Finding out what the machine has loads Ray: not where there is nothing to do.
-    machine = run.Machine.for_(sweep, by, slots) if plan.todo and not reached else None
+    needed = plan.todo and not reached
+    machine = run.Machine.for_(sweep, by, slots, cluster()) if needed else None
     click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
     changes, news = changed(opened, plan)
-    for line in (*map(str, run.remarks(sweep, plan)), *merged(merges(sweep, plan.trials))):
+    for line in (*map(str, run.remarks(sweep, plan, place)), *merged(merges(sweep, plan.trials))):
         click.echo(line, err=True)
     for line in news if changes is None or changes else ():
         click.echo(line, err=True)
@@ -132,7 +187,14 @@ def run_sweep(
                 lost.append((trial, record))
 
         outcome.stopped = machine is not None and train_visibly(
-            sweep, plan, plan.todo, place, machine, ended, account=account
+            sweep,
+            plan,
+            plan.todo,
+            place,
+            machine,
+            ended,
+            account=account,
+            keep_going=keep_going,
         )
         plan = run.look_again(sweep, plan.trials, place, chosen=plan.chosen)
         made = run.results(sweep, plan, place, outcome.courier, damage=damage)
@@ -174,11 +236,19 @@ def run_sweep(
 
 @main.command("eval")
 @machine_options
+@join_option
+@keep_going_option
 @where_option
 @sweep_options
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=trial_ids)
 def evaluate_sweep(
-    opened: Opened, by: str, slots: int | None, ids: tuple[str, ...], where: str | None
+    opened: Opened,
+    by: str,
+    slots: int | None,
+    ids: tuple[str, ...],
+    where: str | None,
+    join: bool,
+    keep_going: bool,
 ) -> None:
     """Score what is trained as FILE says (and --set evaluate...), and print the tables.
 
@@ -191,6 +261,7 @@ def evaluate_sweep(
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place, where=where)
     refuse_damage(plan, place)
+    run.refuse_unset(plan)
     chosen = {trial.id for trial in (named(plan.trials, ids) if ids else plan.trials)}
     todo = [trial for trial in plan.to_score if trial.id in chosen]
     untrained = [trial for trial in plan.untrained if trial.id in chosen]
@@ -198,8 +269,10 @@ def evaluate_sweep(
     lost: list[tuple[Trial, Record]] = []
     damage: list[str] = []
     place.folder.prepare()
+    if todo:
+        own(opened, join)
     remember(opened, plan, begun=True)
-    machine = run.Machine.for_(sweep, by, slots) if todo else None
+    machine = run.Machine.for_(sweep, by, slots, cluster()) if todo else None
     with delivering(run.courier(sweep, plan, place), opened) as outcome:
 
         def ended(trial: Trial, record: Record) -> None:
@@ -209,7 +282,7 @@ def evaluate_sweep(
                 lost.append((trial, record))
 
         outcome.stopped = machine is not None and train_visibly(
-            sweep, plan, todo, place, machine, ended, score_only=True
+            sweep, plan, todo, place, machine, ended, score_only=True, keep_going=keep_going
         )
         plan = run.look_again(sweep, plan.trials, place)
         made = run.results(sweep, plan, place, outcome.courier, damage=damage)
@@ -227,6 +300,65 @@ def evaluate_sweep(
     admit_damage(plan, place, damage)
     if lost or untrained:
         sys.exit(FAILED)
+
+
+def own(opened: Opened, join: bool) -> None:
+    """Make this the one command that trains the sweep, until it ends, or with `join` one beside
+    that; either hears `sweeper stop`. Where nothing is to be trained nobody asks for that: tables
+    of what is there can be had beside another one."""
+    from sweeper import run
+
+    stops = current()  # Found by the thread that runs the verb only.
+
+    def lost(by: Any) -> None:
+        said = f"{by.owner} has taken this sweep over, as if we had died (did this machine sleep?)"
+        stops.say(f"{said}; both train it now, no trial twice at once")
+
+    def asked(request: Any) -> None:
+        stops.ask(request.by, at_once=request.at_once)
+
+    sweep, place = opened.sweep, opened.place
+    right = run.joining(sweep, place, asked) if join else run.owning(sweep, place, lost, asked)
+    try:
+        stops.leaving.append(click.get_current_context().with_resource(right))
+    except LeaseHeld as held:
+        raise EnvironmentFault(
+            f"{opened.sweep.name} ({opened.sweep.variant}) is being run by {held.owner} since "
+            f"{clock(held.since)}; `{again('status', opened)}` shows how far it is, "
+            f"`{again('stop', opened)}` stops it; --join trains beside it"
+        ) from None
+
+
+def with_others(opened: Opened, plan: Plan) -> Plan:
+    """The plan after what others have finished was taken over, of which a line is said."""
+    from sweeper import run
+
+    sweep, place = opened.sweep, opened.place
+    where = without_secrets(place.shared)
+    wanted = run.adoptable(plan, place)
+    try:
+        run.refuse_unreachable(place)
+        if not wanted:
+            return plan
+        place.folder.prepare()
+        remember(opened, plan, begun=True)  # Or a gc would take what comes for nobody's.
+        taken = run.take_over(sweep, plan, place)
+    except Away as fault:
+        click.echo(f"what others have finished is not known: {fault}", err=True)
+        return plan
+    if taken.keys:
+        were = "was" if len(taken.keys) == 1 else "were"
+        said = f"{len(taken.keys)} of {len(wanted)} trials {were} finished by others ({where})"
+        click.echo(f"{said}: taken over", err=True)
+    if taken.stale:
+        have = "has a result" if taken.stale == 1 else "have results"
+        said = f"{taken.stale} {have} there that other code made"
+        click.echo(f"{said}: not taken over", err=True)
+    for said in taken.refused[:LINES]:
+        click.echo(f"not taken over: {said}", err=True)
+    if more := len(taken.refused[LINES:]):
+        click.echo(f"and {more} more that were not taken over", err=True)
+    return run.look_again(sweep, plan.trials, place, plan.retry, chosen=plan.chosen)
 
 
 def refuse_where(where: str | None) -> None:
@@ -251,8 +383,14 @@ def delivering(courier: Any, opened: Opened) -> Iterator[Outcome]:
     try:
         yield outcome
     finally:
-        state = "KILLED" if outcome.stopped else "FINISHED" if outcome.filled else "FAILED"
-        if courier.close(state=state):
+        stopped = outcome.stopped or current().signalled.is_set()
+        state = "KILLED" if stopped else "FINISHED" if outcome.filled else "FAILED"
+        try:
+            left = courier.close(seconds_to_deliver(), state)
+        except Ended:
+            courier.close(0.0, "KILLED")
+            raise
+        if left:
             click.echo(f"{undelivered(courier)}; later: {again('sync', opened)}", err=True)
 
 
@@ -266,6 +404,7 @@ def train_visibly(
     *,
     account: Account | None = None,
     score_only: bool = False,
+    keep_going: bool = False,
 ) -> bool:
     """Run what is left, as far as the `account` reaches, under a live view (a line a trial
     where there is no terminal); whether it was stopped by a signal."""
@@ -290,7 +429,7 @@ def train_visibly(
             click.echo(live.line(record, trial, len(watch.records), len(todo)), err=True)
 
     with (
-        stopping() as (stop, signalled),
+        stopping(machine.by) as (stop, signalled),
         within(account, sweep, stop),
         live.view(watch, console) if console.is_terminal else nullcontext(),
     ):
@@ -307,6 +446,11 @@ def train_visibly(
             limits=sweep.budget.per_trial,
             retry=plan.retry,
             score_only=score_only,
+            planned=len(todo),
+            proven=plan.counts["done"] > 0,
+            keep_going=keep_going,
+            about=todo,
+            say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
         )
     return signalled.is_set()
 
@@ -320,34 +464,12 @@ def within(
     return account.stopping(stop)
 
 
-@contextmanager
-def stopping() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Two events that the first SIGINT, SIGTERM or SIGHUP sets: the one to stop by, which
-    others may set, too, and one that nobody else does. A second signal ends the process."""
-    stop, signalled = threading.Event(), threading.Event()
-    terminal = sys.stderr  # Of this process; a trial in it may have its own for its log.
-
-    def asked(number: int, frame: Any) -> None:
-        if signalled.is_set():
-            os._exit(STOPPED_AT_ONCE)
-        signalled.set()
-        stop.set()
-        click.echo("stopping at the next measurement; once more stops at once", file=terminal)
-
-    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    before = {number: signal.signal(number, asked) for number in signals}
-    try:
-        yield stop, signalled
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @main.command("plan")
 @json_option
 @click.option("--with", "others", multiple=True, metavar="FILE", help="What it shares with these.")
 @click.option("--probe", is_flag=True, help="Run a piece of what has no known cost.")
 @machine_options
+@join_option
 @retry_option
 @click.option("--all", "every", is_flag=True, help=f"Not only the first {LISTED} trials.")
 @where_option
@@ -362,6 +484,7 @@ def plan_sweep(
     by: str,
     slots: int | None,
     retry: tuple[str, ...],
+    join: bool,
 ) -> None:
     """What a run with the same options would do and cost, and what has changed since the last.
 
@@ -380,18 +503,19 @@ def plan_sweep(
     account = run.account(opened.sweep, plan, opened.place)
     failed = False
     if probe:
-        failed = probe_some(opened, plan, account, by, slots)
+        failed = probe_some(opened, plan, account, by, slots, join)
         plan = run.look(opened.sweep, opened.place, retry, where=where)
-    expected = run.estimated(opened.sweep, plan, opened.place, by, slots)
+    expected = run.estimated(opened.sweep, plan, opened.place, by, slots, cluster())
     spent = account.spent()
     same = merges(opened.sweep, plan.trials)
+    remarks = run.remarks(opened.sweep, plan, opened.place)
     changes, news = changed(opened, plan)
     shared = [shared_with_file(opened, plan, file) for file in others]
     also = [] if others else run.shared(opened.sweep, plan, opened.place)
     if as_json:
         said = plan.as_json() | {
             "merged": [merge.as_json() for merge in same],
-            "remarks": [asdict(problem) for problem in run.remarks(opened.sweep, plan)],
+            "remarks": [asdict(problem) for problem in remarks],
             "changes": None if changes is None else changes.as_json(),
             "shared": [one.as_json() for one in (*shared, *also)],
             **costs.as_json(opened.sweep, plan, expected, spent),
@@ -404,7 +528,7 @@ def plan_sweep(
     for line in rows(plan, every):
         click.echo(line)
     click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
-    for problem in run.remarks(opened.sweep, plan):
+    for problem in remarks:
         click.echo(str(problem), err=True)
     for line in (*merged(same), *news, *map(str, shared), *shared_with(also)):
         click.echo(line)
@@ -426,7 +550,9 @@ def rows(plan: Plan, every: bool) -> Iterator[str]:
         yield f"and {len(asked) - LISTED:,} more (--all lists them)"
 
 
-def probe_some(opened: Opened, plan: Plan, account: Account, by: str, slots: int | None) -> bool:
+def probe_some(
+    opened: Opened, plan: Plan, account: Account, by: str, slots: int | None, join: bool
+) -> bool:
     """Begin what tells most, until it has said something of what it will take; whether a
     trial came to a bad end."""
     from sweeper import run
@@ -450,10 +576,11 @@ def probe_some(opened: Opened, plan: Plan, account: Account, by: str, slots: int
         if record.state != "done":
             failed.append(record)
 
+    own(opened, join)
     remember(opened, plan, begun=True)  # Or a gc would take what is begun for nobody's.
     opened.place.folder.prepare()
-    machine = run.Machine.for_(opened.sweep, by, slots)
-    with stopping() as (stop, signalled):
+    machine = run.Machine.for_(opened.sweep, by, slots, cluster())
+    with stopping(machine.by) as (stop, signalled):
         coming = account.as_far_as_it_reaches(trials)
         run.train(
             coming,
@@ -465,6 +592,8 @@ def probe_some(opened: Opened, plan: Plan, account: Account, by: str, slots: int
             limits=opened.sweep.budget.per_trial,
             retry=plan.retry,
             probe=True,
+            about=trials,
+            say=lambda text: click.echo(text, err=True),
         )
     if signalled.is_set():
         sys.exit(STOPPED)
@@ -478,33 +607,3 @@ def shared_with_file(opened: Opened, plan: Plan, file: str) -> Shared:
     other = read_sweep(file, opened.sweep.profile)
     theirs = expand(other, folder_of_corpora(opened.place.data or other.data_root))
     return share([t.key for t in plan.trials], [t.key for t in theirs], other.name)
-
-
-@main.command("status")
-@json_option
-@where_option
-@sweep_options
-def show_status(opened: Opened, as_json: bool, where: str | None) -> None:
-    """Where a sweep stands, also while another terminal runs it."""
-    from sweeper import run
-
-    plan = run.look(opened.sweep, opened.place, where=where)
-    folder = opened.place.folder
-    running = []
-    for trial in run.running(plan, opened.place):
-        history = folder.history(trial.id)
-        running.append((trial, history[-1].cost if history else 0.0))
-    if as_json:
-        now = [{"id": trial.id, "updates": cost} for trial, cost in running]
-        click.echo(json.dumps({"counts": plan.counts, "running": now}, indent=1))
-        admit_damage(plan, opened.place)
-        return
-    from sweeper.live import title
-
-    for line in searches.stand(opened):
-        click.echo(line)
-    click.echo(summary(opened.sweep, plan.counts, len(plan.todo)))
-    for trial, cost in running:
-        click.echo(f"  running  {title(trial)}: {cost:,.0f} updates")
-    complain(plan, opened)
-    admit_damage(plan, opened.place)

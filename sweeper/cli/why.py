@@ -35,7 +35,7 @@ from sweeper.record import Record
 from sweeper.sizes import clock
 from sweeper.spec.search_types import came_to
 from sweeper.spec.sweep import Settings
-from sweeper.track import lease, snapshots
+from sweeper.track import adopting, lease, snapshots
 from sweeper.trial import Trial, told
 
 DIGEST = 16  # characters of a corpus's that tell it from another
@@ -250,11 +250,19 @@ class Asked:
         if now == "stale":
             code = code or code_now(trial.trainer)
             what = f"made by code {', '.join(record.codes)}, which is {code} now"
-            return f"{what}; {ended}; {self.retry(now)} trains it anew"
+            return f"{what}; {ended}{self.source(trial)}; {self.retry(now)} trains it anew"
         if now == "done":
-            return f"{ended} after {record.seconds:,.1f} s"
+            return f"{ended} after {record.seconds:,.1f} s{self.source(trial)}"
         log = shown(self.folder.path(trial.id) / "log.txt")
         return f"{record.error}; {ended}; its log is {log}; {self.retry(now)} runs it again"
+
+    def source(self, trial: Trial) -> str:
+        """From which run somebody's result was taken over, if it was."""
+        found = adopting.source_of(self.folder.entries(trial.id), trial.evaluation_id)
+        if found is None:
+            return ""
+        host = f" on {found['host']}" if found.get("host") else ""
+        return f"{host}; taken over from MLflow run {found['run']} ({found['uri']})"
 
     def retry(self, now: str) -> str:
         return f"{again('run', self.opened)} --retry {now}"

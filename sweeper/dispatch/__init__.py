@@ -12,12 +12,14 @@ next run of the sweep continues them. They are waited for until `hurry` is set (
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sweeper.errors import EnvironmentFault
 from sweeper.lookup import named
@@ -31,11 +33,16 @@ def dispatcher(name: str) -> Dispatcher:
     return named(name, DISPATCHERS, "dispatcher")
 
 
+def joined(address: str) -> list[Any]:
+    """The nodes of the Ray cluster at `address`, which this process joins and stays in."""
+    return importlib.import_module("sweeper.dispatch.ray_tune").join(address)
+
+
 def fitted(resources: Resources) -> Resources:
     """`resources` with `gpus` a number. Raises EnvironmentFault where a trial can never run."""
     present = gpus_present()
     if resources.gpus == "auto":
-        return Resources(cpus=resources.cpus, gpus=min(present, 1))
+        return replace(resources, gpus=min(present, 1))
     if resources.gpus > present:
         raise EnvironmentFault(
             f"a trial asks for {resources.gpus:g} GPU and this machine shows {present}; "

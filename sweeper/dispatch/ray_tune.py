@@ -8,17 +8,21 @@ leaves this process's signals alone.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import math
 import os
 import queue
 import secrets
 import shutil
+import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,14 @@ os.environ.update(
         # The memory monitor's kill ends a whole run with "Caught unexpected exception".
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A link that was cut says nothing: by default a call on it waits for minutes.
+        "RAY_grpc_client_keepalive_time_ms": "10000",
+        "RAY_grpc_client_keepalive_timeout_ms": "10000",
+        # So long after its head is lost, Ray ends this process by SIGABRT; we end it before.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+        # Tune looks for mlflow, too, in this process and in the workers.
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_AUTO_INIT": "1",
         "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
@@ -43,8 +55,12 @@ os.environ.update(
 import ray
 from ray import tune
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeper import deaths, provenance
 from sweeper import dispatch as machine
+from sweeper.dispatch import nodes
+from sweeper.dispatch.nodes import Node, Question
 from sweeper.dispatch.scratch import private_scratch
 from sweeper.errors import EnvironmentFault
 from sweeper.record import Record
@@ -54,22 +70,37 @@ from sweeper.trial import Key, Trial
 from sweeper.worker import Surroundings, bury, execute
 
 RETRIES = 3  # of a trial whose worker died; a trainer's own error is a record at once
-RESTARTS = 3  # of Tune, where it ends with trials left over
+RESTARTS = 3  # of Tune, where it ends with trials left over, and none has ended meanwhile
 GRACE_SECONDS = 5.0  # what running trials have to come to a measurement once in a hurry
 POLL_SECONDS = 0.1
+NOTHING_KNOWN = deaths.Before()
 NO_MORE: Any = object()  # after the last of the trials
 OBJECT_STORE_BYTES = 128 * 2**20  # Nothing but configurations goes through it.
+
+# Of a cluster that somebody else has started:
+CONNECT_SECONDS = 10.0
+JOIN_SECONDS = 60.0
+ASK_SECONDS = 180.0  # Large corpora are read for it.
+LOOK_SECONDS = 2.0  # between looks at what has become of it
+LOST_SECONDS = 20.0  # that its head does not answer
+WAIT_SECONDS = 30.0  # that nothing runs, before it is said what is waited for
+SAY_SECONDS = 60.0  # until that is said again
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What goes to a worker. `path` is where the driver finds modules; `stop` a file whose
-    existence asks the worker to stop."""
+    existence asks the worker to stop; `made_by` what the driver runs by (provenance.running);
+    `question` what a node that came later has not been asked yet."""
 
     trial: Trial
     surroundings: Surroundings
     path: tuple[str, ...]
     stop: Path
+    made_by: Mapping[str, str | None]
+    question: Question | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +109,12 @@ class Ended:
     for it. `fault` is the store's or ours, and nothing that another try would mend.
     `waited`: a dead worker's trial that another process has taken up meanwhile. `unwritten`
     is what came of an attempt that left no record: a scoring, or one whose failure has not
-    replaced an older result."""
+    replaced an older result. `before`: how its folder stood when it was handed out."""
 
     trial: Trial
     unwritten: Record | None = None
     worker_died: str | None = None
+    before: deaths.Before = NOTHING_KNOWN
     fault: Exception | None = None
     stopped: bool = False
     waited: bool = False
@@ -98,9 +130,13 @@ def dispatch(
     stop: threading.Event | None = None,
     hurry: threading.Event | None = None,
     cluster: Mapping[str, Any] | None = None,
+    about: Sequence[Trial] = (),
+    say: Say = lambda text: None,
 ) -> None:
     """See sweeper.dispatch. `trials` is read in another thread. `cluster` is what Ray is
-    started with: {"address": ...} joins one, {"num_cpus": 4, "num_gpus": 2} pretends."""
+    started with: {"address": ...} joins one, {"num_cpus": 4, "num_gpus": 2} pretends. The nodes
+    of one that is joined are asked first whether they can run the trials `about`, and `say` is
+    told what is waited for and which nodes are lost."""
     cluster = cluster or {}
     stop = stop or threading.Event()
     hurry = hurry or stop
@@ -108,16 +144,30 @@ def dispatch(
     stop_file = surroundings.store / f".stop-{secrets.token_hex(4)}"
     supply = Supply(trials, surroundings, stop, stop_file)
     try:
-        with running_ray(resources, cluster, surroundings.store) as scratch:
-            slots = slots or room(resources)
-            for _ in range(1 + RESTARTS):
-                crash = run_tune(supply, resources, slots, scratch, on_record, hurry)
+        with (
+            running_ray(resources, cluster, surroundings.store) as scratch,
+            watching(cluster, say) as watch,
+            asking(watch, supply, resources, about),
+        ):
+            slots = slots or max(nodes.room(resources, live_nodes()), 1)
+            vain = 0
+            while vain <= RESTARTS:
+                before = supply.count_ended
+                crash = run_tune(supply, resources, slots, scratch, on_record, hurry, watch)
                 if stop.is_set() or not supply.recall():
                     break
+                vain = vain + 1 if supply.count_ended == before else 1
             else:
-                raise EnvironmentFault(f"Ray Tune ended early {RESTARTS + 1} times: {crash}")
-    finally:
+                raise EnvironmentFault(f"Ray Tune ended early {vain} times: {crash}")
+    except ClusterLost:
+        # Workers of nodes that live on may still be at it: they are to end.
+        with contextlib.suppress(OSError):
+            stop_file.touch()
+        raise
+    except BaseException:
         stop_file.unlink(missing_ok=True)
+        raise
+    stop_file.unlink(missing_ok=True)
     if supply.fault is not None:
         raise supply.fault
 
@@ -134,13 +184,18 @@ class Supply(Searcher):
         stop_file: Path,
     ):
         super().__init__()
-        self.surroundings, self.stop_file, self.stop = surroundings, stop_file, stop
+        # A worker that is killed for hanging is replaced, and its trial tried again.
+        self.surroundings = replace(surroundings, expendable=True)
+        self.stop_file, self.stop = stop_file, stop
         self.ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self.count_ended = 0
+        self.before: dict[Key, deaths.Before] = {}
         self.fault: Exception | None = None  # of the caller's `trials`
+        self.question: Question | None = None
         self._coming = iter(trials)
         self._again: list[Trial | None] = []
         self._started: dict[Key, Trial] = {}
-        self._path = (os.getcwd(), *filter(None, sys.path))
+        self.path = (os.getcwd(), *filter(None, sys.path))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """None: not now. Tune asks again, after what it has to do."""
@@ -156,15 +211,31 @@ class Supply(Searcher):
             time.sleep(POLL_SECONDS)
             return None
         self._started[trial.key] = trial
-        job = Job(trial=trial, surroundings=self.surroundings, path=self._path, stop=self.stop_file)
+        folder = Folder(self.surroundings.store).path(trial.id)
+        self.before.setdefault(trial.key, deaths.Before.of(folder))
+        job = Job(
+            trial=trial,
+            surroundings=self.surroundings,
+            path=self.path,
+            stop=self.stop_file,
+            made_by=provenance.running(trial.trainer),
+            question=self.question,
+        )
         return {"job": job}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False):
         """Tune's word for the searcher; `Ending` hears the same with more in it."""
 
     def end(self, ended: Ended) -> None:
-        self._started.pop(ended.trial.key, None)
-        self.ended.put(ended)
+        if self._started.pop(ended.trial.key, None) is None:
+            return  # Tune that fails in the middle of an end says it again.
+        self.count_ended += 1
+        before = self.before.pop(ended.trial.key, NOTHING_KNOWN)
+        self.ended.put(replace(ended, before=before))
+
+    @property
+    def has_started(self) -> bool:
+        return bool(self._started)
 
     def recall(self) -> bool:
         """Whether trials are left over: those that were started and never ended come first."""
@@ -189,11 +260,13 @@ class Supply(Searcher):
 
 
 class Ending(tune.Callback):
-    """Hears from Tune's thread how trials end, and ends Tune when it is `aborted`."""
+    """Hears from Tune's thread how trials end, and ends Tune when it is `aborted`; `begun` are
+    those that have been given a worker, and have not ended."""
 
     def __init__(self, supply: Supply):
         self.supply = supply
         self.aborted = False
+        self.begun: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -202,7 +275,16 @@ class Ending(tune.Callback):
         if self.aborted:
             raise Aborted
 
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.begun[trial.trial_id] = trial
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a trial has a worker now: one whose node was lost waits for another."""
+        return any(trial.status == "RUNNING" for trial in list(self.begun.values()))
+
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.begun.pop(trial.trial_id, None)
         said = trial.last_result
         self.supply.end(
             Ended(
@@ -214,6 +296,7 @@ class Ending(tune.Callback):
         )
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.begun.pop(trial.trial_id, None)
         said = Path(trial.error_file).read_text() if trial.error_file else "no reason given"
         self.supply.end(Ended(trial=trial.config["job"].trial, worker_died=said))
 
@@ -231,7 +314,12 @@ class Worker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         job: Job = self.config["job"]
         sys.path.extend(entry for entry in job.path if entry not in sys.path)
+        with contextlib.suppress(OSError):  # Of another machine: what is relative means the same.
+            os.chdir(job.path[0])
         try:
+            if job.question is not None:
+                nodes.comply(job.question, job.trial, ray.util.get_node_ip_address())
+            provenance.refuse_other(job.made_by, job.trial.trainer)
             record = execute(job.trial, job.surroundings, stopped=job.stop.exists)
         except Exception as fault:
             fault.add_note(traceback.format_exc())
@@ -253,6 +341,7 @@ def run_tune(
     scratch: Path,
     on_record: Callable[[Record], None],
     hurry: threading.Event,
+    watch: Watch | None = None,
 ) -> Exception | None:
     """Tune once, until it has no more to do or `supply.stop` is set; what ended it early."""
     ending = Ending(supply)
@@ -283,6 +372,8 @@ def run_tune(
     deadline = None
     try:
         while thread.is_alive() or not supply.ended.empty():
+            if watch is not None:
+                watch.look(resources, waits=supply.has_started and not ending.is_running)
             with contextlib.suppress(queue.Empty):
                 ended = supply.ended.get(timeout=POLL_SECONDS)
                 if not settle(ended, supply.surroundings, on_record):
@@ -305,8 +396,9 @@ def settle(ended: Ended, surroundings: Surroundings, on_record: Callable[[Record
     if ended.fault is not None:
         raise ended.fault
     if ended.worker_died is not None:
-        why = f"the worker died {RETRIES + 1} times: killed, out of memory or crashed"
         died = ended.worker_died
+        cause = deaths.why(Folder(surroundings.store).path(ended.trial.id), ended.before, died)
+        why = f"the worker died {RETRIES + 1} times: {cause}"
         try:
             record = bury(ended.trial, surroundings, why, died, waited=ended.waited)
         except (LeaseHeld, FencedOut):
@@ -319,29 +411,32 @@ def settle(ended: Ended, surroundings: Surroundings, on_record: Callable[[Record
     return True
 
 
-def room(resources: Resources) -> int:
-    """How many trials run at once on all of what Ray has."""
-    there = ray.cluster_resources()
-    return machine.slots(resources, int(there.get("CPU", 1)), int(there.get("GPU", 0)))
-
-
 @contextlib.contextmanager
 def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -> Iterator[Path]:
-    """Ray, started here and ended afterwards unless it runs already; yields a folder for
-    what Tune writes and nobody reads."""
-    local = cluster.get("address", "local") == "local"
+    """Ray, started here and ended afterwards unless it runs already, or joined; yields a folder
+    for what Tune writes and nobody reads."""
+    local = is_local(cluster)
     # Short and private: a socket's path may have 107 characters, and Ray's own is everybody's.
     # On a cluster Tune insists on a folder that all nodes see.
-    scratch = private_scratch() if local else store / ".tune"
-    ours = not ray.is_initialized()
+    scratch = private_scratch() if local else store / ".tune" / secrets.token_hex(4)
+    ours = local and not ray.is_initialized()
     try:
         if ours:
             connect(start_arguments(resources, cluster, scratch))
+        elif not local:
+            join(cluster["address"])
         yield scratch
     finally:
         if ours:
             ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+        if not local:
+            with contextlib.suppress(OSError):
+                scratch.parent.rmdir()
+
+
+def is_local(cluster: Mapping[str, Any]) -> bool:
+    return cluster.get("address", "local") == "local"
 
 
 def rehearse(store: Path) -> None:
@@ -357,16 +452,21 @@ def connect(arguments: Mapping[str, Any]) -> None:
         os.environ.pop("RAY_AUTH_MODE", None)  # Unset, it is "token" for a cluster of our own.
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    elif os.environ.get("RAY_AUTH_MODE") == "disabled":
-        raise EnvironmentFault(
-            "RAY_AUTH_MODE=disabled: whoever reaches such a cluster can run any code on it; "
-            "start its head with a token and give that as RAY_AUTH_TOKEN_PATH"
-        )
+        # The dashboard's process is started also where none is wanted, and asks the clouds, by
+        # their addresses and names, which of them this is. As if it had not come up:
+        ray._private.services.start_api_server = lambda *arguments, **how: (None, None)
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**arguments)
     except (ConnectionError, RuntimeError, ValueError, OSError) as fault:
-        said = next(filter(None, str(fault).splitlines()), type(fault).__name__)
+        lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+        whole = "version mismatch" in str(fault).lower()  # Both are named further down.
+        said = " ".join(lines if whole else lines[:1]) or type(fault).__name__
         raise EnvironmentFault(f"Ray did not start: {said}") from fault
+    finally:
+        # Ray takes SIGTERM for itself, and would end this process with 1 in the middle.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     # A worker's death is printed on stdout whatever is set; it is in the trial's log.
     ray._private.worker.print_to_stdstream = lambda *message, **how: None
@@ -376,8 +476,6 @@ def start_arguments(
     resources: Resources, cluster: Mapping[str, Any], scratch: Path
 ) -> dict[str, Any]:
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if cluster.get("address", "local") != "local":
-        return {**quiet, **cluster}
     return {
         **quiet,
         "address": "local",  # Without it Ray joins any cluster that happens to run.
@@ -388,3 +486,293 @@ def start_arguments(
         "_temp_dir": str(scratch),
         **cluster,
     }
+
+
+# ---- a cluster that somebody else has started
+
+
+class ClusterLost(EnvironmentFault):
+    """It does not answer any more."""
+
+
+def join(address: str) -> list[Node]:
+    """This process joins the cluster at `address` and stays in it to its end; the nodes that
+    there are. Raises EnvironmentFault, soon, where that cannot be: Ray itself tries for minutes."""
+    if not ray.is_initialized():
+        address = found(address)
+        prepare_token(address)
+        refuse_silent(address)
+        refuse_other_token(address)
+        if not ray._private.services.find_node_ids():
+            raise EnvironmentFault(
+                f"no node of a Ray cluster runs on this machine ({socket.gethostname()}), and a "
+                f"driver needs one beside it: `ray start --address={address}` (with --num-cpus=0 "
+                "it trains nothing), or start the sweep on a machine of the cluster"
+            )
+        quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        connect({"address": address, **quiet})
+    return live_nodes()
+
+
+def found(address: str) -> str:
+    """ "host:port"; what "auto" stands for."""
+    try:
+        known = ray._private.services.canonicalize_bootstrap_address(address)
+        host, _, port = (known or "").rpartition(":")
+        if host and 0 < int(port) < 65536:
+            return known
+    except (ConnectionError, ValueError):
+        pass
+    if address == "auto":
+        raise EnvironmentFault(
+            "--address auto: no Ray cluster runs on this machine, and RAY_ADDRESS names none"
+        )
+    raise EnvironmentFault(
+        f"--address {address}: an address is HOST:PORT (mostly port 6379), or auto"
+    )
+
+
+def prepare_token(address: str) -> None:
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        raise EnvironmentFault(
+            "RAY_AUTH_MODE=disabled: whoever reaches such a cluster can run any code on it; "
+            "start its head with a token and give that as RAY_AUTH_TOKEN_PATH"
+        )
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(file).expanduser() if file else Path.home() / ".ray" / "auth_token"
+    if not os.environ.get("RAY_AUTH_TOKEN"):
+        try:
+            there = bool(path.read_text().strip())
+        except OSError as fault:
+            if file:
+                said = f"RAY_AUTH_TOKEN_PATH={file} cannot be read: {fault.strerror or fault}"
+                raise EnvironmentFault(said) from fault
+            there = False
+        if not there:
+            raise EnvironmentFault(
+                f"there is no token for the Ray cluster at {address}: give the file that has it "
+                f"as RAY_AUTH_TOKEN_PATH, or put it in {path}"
+            )
+    os.environ["RAY_AUTH_MODE"] = "token"
+    ray._raylet.Config.initialize("")  # It was read when Ray was imported.
+
+
+def refuse_silent(address: str) -> None:
+    fault = silence(address)
+    if fault is not None:
+        raise EnvironmentFault(
+            f"nothing answers at {address}, where the head of the Ray cluster is to be: {fault}"
+        )
+
+
+def silence(address: str) -> OSError | None:
+    """What keeps the head from being reached, if something does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as fault:
+        return fault
+    return None
+
+
+def refuse_other_token(address: str) -> None:
+    try:
+        with quiet_stderr():
+            bounded(lambda: ray._raylet.GcsClient(address=address), JOIN_SECONDS)
+    except ray.exceptions.AuthenticationError as fault:
+        given = next(
+            (name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)),
+            "~/.ray/auth_token",
+        )
+        raise EnvironmentFault(
+            f"the Ray cluster at {address} refuses the token of {given}: it has another one"
+        ) from fault
+    except TimeoutError as fault:
+        raise EnvironmentFault(
+            f"what listens at {address} does not answer as the head of a Ray cluster does"
+        ) from fault
+    except Exception as fault:
+        said = next(filter(None, str(fault).splitlines()), type(fault).__name__)
+        raise EnvironmentFault(f"the Ray cluster at {address} cannot be joined: {said}") from fault
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Ray's native part says on it what it raises, too."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def bounded(ask: Callable[[], Any], seconds: float) -> Any:
+    """What `ask` returns. Raises TimeoutError where that takes longer: Ray's own calls may
+    wait for ever for what is lost."""
+    came: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            came.put((ask(), None))
+        except BaseException as fault:
+            came.put((None, fault))
+
+    threading.Thread(target=run, name="asks ray", daemon=True).start()
+    try:
+        value, fault = came.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer for {seconds:g} s") from None
+    if fault is not None:
+        raise fault
+    return value
+
+
+def live_nodes() -> list[Node]:
+    """By address. Raises EnvironmentFault where the head does not say."""
+    try:
+        there = bounded(ray.nodes, JOIN_SECONDS)
+    except TimeoutError as fault:
+        raise ClusterLost(f"the Ray cluster does not say which nodes it has: {fault}") from fault
+    alive = [
+        Node(
+            id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+        )
+        for node in there
+        if node["Alive"]
+    ]
+    return sorted(alive, key=lambda node: (node.address, node.id))
+
+
+@contextlib.contextmanager
+def asking(
+    watch: Watch | None, supply: Supply, resources: Resources, about: Sequence[Trial]
+) -> Iterator[None]:
+    """Every node that has room for a trial is asked first, and what comes later at its own first
+    trial. Raises EnvironmentFault with all that is wrong on all of them."""
+    if watch is None:
+        yield
+        return
+    with nodes.question(supply.surroundings, about, supply.path) as question:
+        ask([node for node in live_nodes() if node.room(resources)], question, watch)
+        supply.question = question
+        yield
+
+
+def ask(there: Sequence[Node], question: Question, watch: Watch) -> None:
+    task = ray.remote(nodes.answer).options(num_cpus=0, max_retries=0)
+    given = {}
+    for node in there:
+        where = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        given[node.id] = task.options(scheduling_strategy=where).remote(question, node.id)
+    deadline = time.monotonic() + ASK_SECONDS
+    wrong: dict[str, list[str]] = {}
+    for node in there:
+        address = node.address
+        while address not in wrong:
+            watch.refuse_lost()
+            left = deadline - time.monotonic()
+            try:
+                came = bounded(lambda of=given[node.id]: ray.get(of, timeout=5), 10)
+                wrong[address] = came or nodes.unseen(question, node.id)
+            except (TimeoutError, ray.exceptions.GetTimeoutError):
+                if left < 0:
+                    wrong[address] = [f"it has not answered for {ASK_SECONDS:g} s"]
+            except Exception as fault:
+                if node.id in {it.id for it in live_nodes()}:
+                    wrong[address] = [cannot_answer(fault)]
+                else:
+                    wrong[address] = []  # It has gone meanwhile.
+    nodes.refuse(wrong)
+
+
+def cannot_answer(fault: Exception) -> str:
+    cause = getattr(fault, "cause", None) or fault
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    missing = [line for line in lines if "ModuleNotFoundError" in line or "ImportError" in line]
+    said = (missing or lines or [type(cause).__name__])[-1]
+    return f"it cannot be asked ({said}): install the same Python packages there"
+
+
+@contextlib.contextmanager
+def watching(cluster: Mapping[str, Any], say: Say) -> Iterator[Watch | None]:
+    """None for a cluster of our own, which ends with this process."""
+    if is_local(cluster):
+        yield None
+        return
+    watch = Watch(found(cluster["address"]), say)
+    try:
+        yield watch
+    except BaseException:
+        # What the loss of the head brings about is that loss.
+        watch.done.set()
+        if silence(watch.address) is not None:
+            forsake()
+        raise
+    finally:
+        watch.done.set()
+
+
+def forsake() -> None:
+    """Ray is not to take leave of a cluster that does not answer: it would wait for that."""
+    atexit.unregister(ray._private.worker.shutdown)
+
+
+class Watch:
+    """Looks after a cluster in a thread of its own. Has state because that is what becomes of
+    it: since when its head does not answer, which nodes it has."""
+
+    def __init__(self, address: str, say: Say):
+        self.address, self.say = address, say
+        self.nodes: dict[str, Node] = {node.id: node for node in live_nodes()}
+        self.free: Mapping[str, float] = {}
+        self.done = threading.Event()
+        self._answered = self._ran = time.monotonic()
+        self._said = -math.inf
+        threading.Thread(target=self._follow, name="watches the cluster", daemon=True).start()
+
+    def _follow(self) -> None:
+        while not self.done.wait(LOOK_SECONDS):
+            if silence(self.address) is not None:
+                continue
+            self._answered = time.monotonic()
+            with contextlib.suppress(Exception):  # The next look may tell.
+                now = {node.id: node for node in bounded(live_nodes, CONNECT_SECONDS)}
+                self.free = bounded(ray.available_resources, CONNECT_SECONDS)
+                gone = [node for id, node in self.nodes.items() if id not in now]
+                come = [node for id, node in now.items() if id not in self.nodes]
+                self.nodes = now
+                for node in gone:
+                    self.say(f"node {node.address} is lost; its trials go on elsewhere")
+                for node in come:
+                    self.say(f"node {node.address} has joined")
+
+    def refuse_lost(self) -> None:
+        silent = time.monotonic() - self._answered
+        if silent > LOST_SECONDS:
+            forsake()
+            raise ClusterLost(
+                f"the Ray cluster at {self.address} has not answered for {silent:.0f} s; what is "
+                "done stays, and the same line goes on, there or on another cluster"
+            )
+
+    def look(self, resources: Resources, *, waits: bool) -> None:
+        """Raises ClusterLost; says from time to time what is waited for, where nothing runs."""
+        self.refuse_lost()
+        now = time.monotonic()
+        if not waits:
+            self._ran = now
+        elif now - max(self._ran + WAIT_SECONDS - SAY_SECONDS, self._said) > SAY_SECONDS:
+            self._said = now
+            self.say(self.waiting(resources))
+
+    def waiting(self, resources: Resources) -> str:
+        free = ", ".join(nodes.number(int(self.free.get(of, 0)), of) for of in ("CPU", "GPU"))
+        there = list(self.nodes.values())
+        return f"waiting for {nodes.wanted(resources)}: {nodes.had(there)}; free are {free}"

@@ -18,6 +18,7 @@ from sweeper.spec.problems import Problems
 from sweeper.spec.settings import (
     base_settings,
     check_conflicts,
+    check_secrets,
     check_sections,
     check_seeds,
     line_of,
@@ -106,6 +107,7 @@ def check(
 ) -> None:
     """`elsewhere` is what the file writes under any profile."""
     every = [design.base, *beside_base(design), given]
+    check_secrets([*every, *elsewhere], problems)
     check_sections(every, problems)
     check_conflicts(design.axes, problems)
     check_seeds(every, design.axes, given, problems)

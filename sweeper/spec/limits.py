@@ -11,7 +11,7 @@ from sweeper.spec.problems import Problems
 from sweeper.spec.section import Section
 from sweeper.spec.sweep import Budget, Limits, Resources
 
-RESOURCES = ("cpus", "gpus")
+RESOURCES = ("cpus", "gpus", "stall")
 LIMITS = ("updates", "wall", "gpu_hours")
 BUDGET = (*LIMITS, "per_trial", "on_exceed")
 ON_EXCEED = ("finish_running", "stop")
@@ -24,7 +24,9 @@ def resources(node: Node | None, problems: Problems) -> Resources:
     if node is None:
         return Resources()
     section = Section(node, "resources", problems, RESOURCES)
-    return Resources(cpus=section.whole("cpus", 1), gpus=gpus(section))
+    return Resources(
+        cpus=section.whole("cpus", 1), gpus=gpus(section), stall=duration(section, "stall")
+    )
 
 
 def gpus(section: Section) -> Any:
@@ -54,20 +56,20 @@ def budget(node: Node | None, problems: Problems) -> Budget:
 def limits(section: Section) -> Limits:
     return Limits(
         updates=section.whole("updates"),
-        wall=wall(section),
+        wall=duration(section, "wall"),
         gpu_hours=section.number("gpu_hours"),
     )
 
 
-def wall(section: Section) -> float | None:
+def duration(section: Section, key: str) -> float | None:
     """ "1h30m" -> 5400.0"""
-    node = section.entries.get("wall")
+    node = section.entries.get(key)
     if node is None:
         return None
     parts = DURATION.findall(node.text)
     whole = "".join(number + unit for number, unit in parts) == node.text
     seconds = sum(float(number) * SECONDS[unit] for number, unit in parts) if whole else 0
     if not 0 < seconds < float("inf"):
-        section.wrong("wall", "a time such as 90s, 30m, 1h30m or 2d")
+        section.wrong(key, "a time such as 90s, 30m, 1h30m or 2d")
         return None
     return seconds

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from sweeper.errors import Mark, Problem, SpecError, quoted
+from sweeper.redaction import HINT, SHAPE
 from sweeper.spec.problems import Problems
 
 MAX_BYTES = 1_000_000
@@ -198,6 +199,9 @@ class Reading:
             self.problems.refuse(
                 mark, f"character U+{ord(found[0]):04X} cannot stand in a sweep file"
             )
+            text = ""
+        if SHAPE.search(text):
+            self.problems.refuse(mark, f"this looks like a secret; {HINT}")
             text = ""
         value = self.scalar(text, mark) if event.implicit[0] else text
         return Node(value=value, text=text, mark=mark, key=key)

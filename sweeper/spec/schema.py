@@ -176,6 +176,7 @@ PATH_OR_CONFIGURATION = {"anyOf": [ref("configuration"), TEXT, {"type": "null"}]
 WHERE = {"type": "object", "additionalProperties": LABEL}
 SHARE_BELOW_1 = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 ABOVE_0 = {"type": "number", "exclusiveMinimum": 0}
+TIME = form(Form(DURATION.pattern, ""))
 
 
 # ---- the file
@@ -275,6 +276,7 @@ def resources() -> Schema:
     properties = {
         "cpus": said("Threads.", whole()),
         "gpus": said("A number, a share of one, or auto: one where there is any.", gpus),
+        "stall": said("A trial that measures nothing for so long (30m) hangs, and is ended.", TIME),
     }
     return said("What one trial takes.", closed(RESOURCES, properties))
 
@@ -282,7 +284,7 @@ def resources() -> Schema:
 def budget() -> Schema:
     limits = {
         "updates": said("Parameter updates.", whole()),
-        "wall": said("Time, such as 90s, 30m, 12h, 2d.", form(Form(DURATION.pattern, ""))),
+        "wall": said("Time, such as 90s, 30m, 12h, 2d.", TIME),
         "gpu_hours": said("The hours of each GPU, or share of one.", ABOVE_0),
     }
     properties = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sweeper.errors import Mark, SpecError, quoted
+from sweeper.redaction import HINT, in_items, is_secret, learn, references, remember
 from sweeper.spec.files import read_named
 from sweeper.spec.loader import MAX_DEPTH, Node, decode, plain, tree
 from sweeper.spec.problems import Problems
@@ -76,6 +77,8 @@ def command_line(items: Sequence[str], problems: Problems) -> dict[str, Setting]
         if not equals or fault_in_key(key):
             problems.refuse(None, f"--set {quoted(item)}: key=value is expected")
             continue
+        if is_secret(key, text):
+            learn(text)  # What is wrong with it is said without it.
         try:
             node = tree(decode(text, "--set"), "--set")
         except SpecError as error:
@@ -96,6 +99,22 @@ def line_of(mark: Mark | None) -> str:
 
 
 # ---- checks over a whole design
+
+
+def check_secrets(every: Iterable[Settings], problems: Problems) -> None:
+    """A secret is named, not written. What is found is not said again in any message, so
+    nothing else is looked for; what is named may not be shown either."""
+    found = False
+    for some in every:
+        for key, setting in some.items():
+            remember(*references(setting.value))
+            if secrets := [*in_items(key, setting.value)]:
+                learn(*secrets)
+                where = "" if setting.mark else f"--set {key}: "
+                problems.refuse(setting.mark, f"{where}{quoted(key)} is a secret; {HINT}", key)
+                found = True
+    if found:
+        problems.raise_any()
 
 
 def check_sections(every: Iterable[Settings], problems: Problems) -> None:

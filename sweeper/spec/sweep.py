@@ -101,10 +101,11 @@ class Metric:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What one trial takes. `gpus` may be a fraction, or "auto": one where the machine
-    has any, else none."""
+    has any, else none. `stall`: the seconds without a measurement after which it hangs."""
 
     cpus: int = 1
     gpus: float | Literal["auto"] = 0
+    stall: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

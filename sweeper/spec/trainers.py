@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os.path import isdir, isfile  # Those of Path raise at a name too long.
 from pathlib import Path
 
+from sweeper.errors import quoted
+from sweeper.redaction import HINT, is_secret, learn
 from sweeper.spec.files import project
 from sweeper.spec.loader import Node
 from sweeper.spec.problems import Problems
@@ -31,6 +34,10 @@ def trainer(node: Node, problems: Problems) -> TrainerRef | None:
         section.refuse(node.place, "trainer needs either 'function' or 'command'", "trainer")
     function = section.text("function", None, FUNCTION)
     words = section.words("command")
+    for item, (option, value) in zip(command_items(section), options(words), strict=True):
+        if is_secret(option, value):
+            learn(value)
+            section.refuse(item.mark, f"the word after {quoted(option)} is a secret; {HINT}")
     config = section.text("config", None, MODULE)
     if (function is None) == (not words):
         return None
@@ -39,6 +46,22 @@ def trainer(node: Node, problems: Problems) -> TrainerRef | None:
     if is_beside(found, folder):
         return replace(found, folder=str(folder), home=home(folder))
     return replace(found, folder=str(folder)) if words else found
+
+
+def command_items(section: Section) -> tuple[Node, ...]:
+    node = section.entries.get("command")
+    return node.value if node is not None and section.words("command") else ()
+
+
+def options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """For each word of a command the option that it is given to, and what is given: of
+    --key=value itself, else of the word before. A placeholder is no value."""
+    before = ""
+    for word in words:
+        option, equals, value = word.partition("=")
+        named, given = (option, value) if equals else (before, word)
+        yield named.lstrip("-"), "" if given.startswith("{") else given
+        before = word if word.startswith("-") and not equals else ""
 
 
 def is_beside(trainer: TrainerRef, folder: Path) -> bool:

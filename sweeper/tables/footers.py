@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
+from sweeper.circumstances import unlike
 from sweeper.spec.sweep import Sweep, TableSpec
 from sweeper.tables.cells import Cell, Column
 from sweeper.tables.numerals import numeral
@@ -129,7 +129,8 @@ def made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[s
         for trial in shown
         if "data" in trial.config
     )
-    stamps = [readings.records[t.key].provenance for t in shown if readings.done(t)]
+    done = {t.key: t for t in shown if readings.done(t)}
+    stamps = [readings.records[key].provenance for key in done]
     parts = [f"profile {sweep.profile}"]
     parts += [f"--set {key}={setting.value}" for key, setting in sweep.overrides.items()]
     if corpora:
@@ -144,16 +145,4 @@ def made(sweep: Sweep, shown: Sequence[Trial], readings: Readings) -> Iterator[s
     }
     if commits:
         parts.append(f"commit {', '.join(sorted(commits))}")
-    for what, found in (("device", devices(stamps)), ("torch", versions(stamps, "torch"))):
-        if len(found) > 1:  # Numbers of different kinds of machine stand side by side.
-            parts.append(f"{what} {', '.join(sorted(found))}")
-    yield "; ".join(parts)
-
-
-def devices(stamps: Iterable[Mapping[str, Any]]) -> set[str]:
-    return {str(stamp["device"]) for stamp in stamps if stamp.get("device")}
-
-
-def versions(stamps: Iterable[Mapping[str, Any]], package: str) -> set[str]:
-    found = (stamp.get("packages", {}).get(package) for stamp in stamps)
-    return {str(version) for version in found if version}
+    yield "; ".join([*parts, *unlike(stamps)])

@@ -23,16 +23,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import EnvironmentFault, SweeperError
+from sweeper.errors import CorruptRecord, EnvironmentFault, SweeperError
+from sweeper.redaction import without_secrets
 from sweeper.track.folder import Folder, result_path
-from sweeper.track.mlflow import SETTINGS, MLflowStore, database, default_uri, redacted
+from sweeper.track.mlflow import SETTINGS, MLflowStore, database, default_uri
 from sweeper.track.parcel import Origin
 from sweeper.track.sealed import checksum, using, write_whole
 from sweeper.trial import TrainerRef, Trial
 
+ORPHAN_SECONDS = 8.0  # what we have once our driver has died
 RETRY_SECONDS = (1.0, 30.0)  # the first pause after a failure, and the longest
 LOG = "mlflow.log"  # what mlflow and its libraries say
 TABLES, FIGURES = "tables", "figures"
+ANSWERED = "answered"
 
 
 class Courier:
@@ -92,10 +95,12 @@ class Courier:
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.problem = self.problem or f"MLflow at {redacted(self.uri)} is slow"
+            self.problem = self.problem or f"MLflow at {without_secrets(self.uri)} is slow"
             self._process.kill()
             self._process.wait()
         self._listener.join()
+        if self._waiting and self._process.returncode > 0:
+            self.problem = self._ended()
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._process.stdout.close()
@@ -119,8 +124,6 @@ class Courier:
         self._send({**message, "name": name, "serial": self._serial})
 
     def _open(self) -> None:
-        package = Path(__file__).parents[2]
-        paths = [str(package), os.environ.get("PYTHONPATH", "")]
         self.folder.root.mkdir(parents=True, exist_ok=True)
         with open(self.folder.root / LOG, "ab") as log:
             self._process = subprocess.Popen(
@@ -129,7 +132,8 @@ class Courier:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**SETTINGS, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                start_new_session=True,  # A terminal's Ctrl-C and its end are for the driver.
+                env=environment(),
             )
         self._listener = threading.Thread(target=self._listen, daemon=True, name="courier")
         self._listener.start()
@@ -140,7 +144,10 @@ class Courier:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except OSError:
-            self.problem = f"the delivery to MLflow ended; see {self.folder.root / LOG}"
+            self.problem = self._ended()
+
+    def _ended(self) -> str:
+        return f"the delivery to MLflow ended; see {self.folder.root / LOG}"
 
     def _listen(self) -> None:
         for line in self._process.stdout:
@@ -151,11 +158,17 @@ class Courier:
                 del self._waiting[name]
 
 
+def environment() -> dict[str, str]:
+    """Of a process in which MLflow is asked."""
+    paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    return {**SETTINGS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 # --- what is remembered as delivered -------------------------------------------------------
 
 
 def target(uri: str, origin: Origin) -> str:
-    return f"{redacted(uri)} {origin.tag}"
+    return f"{without_secrets(uri)} {origin.tag}"
 
 
 def name_of(trial: Trial) -> str:
@@ -194,6 +207,17 @@ def is_there(uri: str) -> bool:
     return file is None or file.exists()
 
 
+def remember_answer(folder: Folder, uri: str) -> None:
+    """That there is an MLflow at `uri`."""
+    mark_delivered(folder.root / "delivered.json", f"{without_secrets(uri)} {ANSWERED}", "once")
+
+
+def has_answered(folder: Folder, uri: str) -> bool:
+    """Whether this store has ever found one there, or delivered something to it."""
+    known = marks(folder.root / "delivered.json")
+    return any(where.startswith(f"{without_secrets(uri)} ") for where in known)
+
+
 def mark_delivered(path: Path, where: str, digest: str) -> None:
     if marks(path).get(where) != digest:
         write_whole(path, json.dumps(marks(path) | {where: digest}).encode())
@@ -227,7 +251,8 @@ def main() -> None:
     """Messages on standard input, a JSON object a line; what was delivered on standard
     output, which is kept from everybody else who likes to print."""
     os.nice(19)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes us.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # They are for the driver, which closes us.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
@@ -251,20 +276,25 @@ def read(inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
         inbox.put(json.loads(line))
     inbox.put(None)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)  # A server that does not answer would keep us for minutes.
 
 
 def deliver(
     inbox: queue.SimpleQueue[dict[str, Any] | None],
     send: Callable[[Mapping[str, Any]], None],
     say: Callable[..., None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> str:
     """Sends what comes in, the oldest first, a name's latest message only. After a failure
     it pauses, and turns to the next. Once closing it gives up after two failures running.
+    What cannot be believed here is no failure of MLflow's, and is not tried again.
     Returns the state in which the sweep ended: KILLED where its driver died."""
     todo: dict[str, dict[str, Any]] = {}
     closing, failures, pause, next_try = "", 0, RETRY_SECONDS[0], 0.0
+    corrupt = ""
     while todo or not closing:
-        wait = 0.0 if closing else max(0.0, next_try - time.monotonic())
+        wait = 0.0 if closing else max(0.0, next_try - clock())
         try:
             message = inbox.get(timeout=wait) if todo else inbox.get()
         except queue.Empty:
@@ -281,16 +311,23 @@ def deliver(
         message = todo.pop(name)
         try:
             send(message)
+        except CorruptRecord as fault:
+            corrupt = str(fault)
+            say(problem=corrupt)
         except SweeperError as fault:
             say(problem=str(fault))
             todo[name] = message
             failures += 1
             if closing and failures >= min(2, len(todo)):
                 return closing
-            next_try = time.monotonic() + pause
+            next_try = clock() + pause
             pause = min(2 * pause, RETRY_SECONDS[1])
         else:
-            say(delivered=name, serial=message["serial"])
+            say(
+                delivered=name,
+                serial=message["serial"],
+                **({"problem": corrupt} if corrupt else {}),
+            )
             failures, pause, next_try = 0, RETRY_SECONDS[0], 0.0
     return closing
 

@@ -17,6 +17,7 @@ writes is one valid result more, which the newer attempt replaces.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -27,19 +28,29 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sweeper.errors import CorruptRecord, EnvironmentFault, NewerFormat
 from sweeper.record import Measurement, Record
 from sweeper.track import journal, lease
 from sweeper.track.journal import Entry, Journal
 from sweeper.track.lease import FencedOut, Lease, LeaseHeld
-from sweeper.track.sealed import seal, spell, unseal, unspell, using, write_whole
-from sweeper.trial import Key, TrainerRef, Trial
+from sweeper.track.sealed import (
+    LINKED,
+    content_of,
+    make,
+    seal,
+    spell,
+    sync_folder,
+    unseal,
+    unspell,
+    using,
+    write_whole,
+)
+from sweeper.trial import Key, TrainerRef, Trial, digest
 
 __all__ = ["Attempt", "FencedOut", "Folder", "LeaseHeld"]
 
@@ -47,6 +58,7 @@ FORMAT = 1  # of a record; a reader refuses a newer one
 TRIAL_ID = re.compile(r"[0-9a-f]{8,64}")
 RESULT = re.compile(r"result-([0-9a-f]{8,64})\.json")
 PREVIOUS, RETURNING = "previous", ".returning"
+NEVER_LINKS = ("log.txt", "artifacts", "checkpoints", PREVIOUS, RETURNING)
 # What is not the trainer's: ours, our drafts, and what a removal did not finish.
 OWN = re.compile(
     r"(trial|delivered|lease-\d+|result-[0-9a-f]{8,64})\.json|journal\.jsonl|log\.txt"
@@ -69,8 +81,11 @@ class Folder:
         A trial that has a result may be started again, under this or another evaluation."""
         folder = self.path(trial.id)
         make(folder)
+        with using(folder):
+            sync_folder(folder.parent)  # Who made it may have been killed before that.
+        refuse_links(folder)
         held = lease.take(folder)
-        with ExitStack() as on_failure:
+        with contextlib.ExitStack() as on_failure:
             on_failure.callback(lease.release, folder, held)
             describe(trial, folder / "trial.json")
             attempt = Attempt(trial, folder, held, code_digest, gpus)
@@ -97,6 +112,7 @@ class Folder:
 
     def check(self, trial_id: str) -> None:
         """Raises CorruptRecord where what an attempt at the trial reads first is damaged."""
+        refuse_links(self.path(trial_id))
         self.described(trial_id)
         self.entries(trial_id)
 
@@ -113,6 +129,8 @@ class Folder:
         read but the trainer's own. What a newer version wrote is sound."""
         folder = self.path(trial_id)
         keys = [Key(trial_id, match[1]) for match in map(RESULT.fullmatch, names(folder)) if match]
+        for path in links(folder):
+            yield path, LINKED
         looks: list[tuple[Path, Callable[[], object]]] = [
             (folder / "trial.json", lambda: self.described(trial_id)),
             (folder / "journal.jsonl", lambda: self.whole(trial_id, self.evaluations(trial_id))),
@@ -145,9 +163,11 @@ class Folder:
     def is_trained(self, trial_id: str) -> bool:
         """Whether the trainer's files are of a training with a valid result: none of one that
         is being made anew, and has come to none yet."""
-        if not is_trained(self.path(trial_id), trial_id):
+        folder = self.path(trial_id)
+        if not is_trained(folder, trial_id):
             return False
-        return not journal.begun_anew(self.entries(trial_id))
+        entries = self.entries(trial_id)
+        return not journal.begun_anew(entries) and aside(folder, trial_id, entries) != "standing"
 
     def trial(self, trial_id: str) -> Trial | None:
         """What is trained under an id, as the last attempt at it was to score it, without
@@ -241,10 +261,10 @@ class Folder:
 
     def artifacts(self, trial_id: str) -> dict[str, dict[str, Any]]:
         """Path below the trial's folder -> {"sha256", "bytes"}, as its last attempt left them."""
-        path = self.standing(trial_id) / "artifacts.json"
+        path = self._left(trial_id, "artifacts.json")
         with using(path):
             try:
-                return unseal(path.read_bytes())["files"]
+                return unseal(content_of(path))["files"]
             except FileNotFoundError:
                 return {}
             except ValueError as fault:
@@ -256,12 +276,14 @@ class Folder:
         there = self.artifacts(trial_id).get(f"artifacts/{name}")
         if there is None:
             return None
-        path = self.standing(trial_id) / "artifacts" / name
+        path = self._left(trial_id, "artifacts") / name
         with using(path):
             try:
-                content = path.read_bytes()
+                content = content_of(path)
             except FileNotFoundError:
                 return None
+            except ValueError as fault:
+                raise CorruptRecord(f"{path}: {fault}") from fault
         if hashlib.sha256(content).hexdigest() != there["sha256"]:
             raise CorruptRecord(f"{path}: the checksum does not match")
         return content
@@ -287,8 +309,20 @@ class Folder:
     def standing(self, trial_id: str) -> Path:
         """The folder of the trainer's files that a trial's result is of."""
         folder = self.path(trial_id)
-        previous = folder / PREVIOUS
-        return previous if previous.is_dir() else folder
+        if not (folder / PREVIOUS).is_dir():
+            return folder
+        there = aside(folder, trial_id, self.entries(trial_id))
+        return folder / PREVIOUS if there == "standing" else folder
+
+    def _left(self, trial_id: str, name: str) -> Path:
+        """One of the trainer's files that a result is of, also where they are being moved."""
+        folder = self.standing(trial_id)
+        if folder.name == PREVIOUS:
+            return folder / name
+        places = [folder / RETURNING / name, folder / PREVIOUS / name]
+        if places[1].exists() and aside(folder, trial_id, self.entries(trial_id)) == "waste":
+            del places[1]
+        return next((path for path in places if path.exists()), folder / name)
 
     def path(self, trial_id: str) -> Path:
         assert TRIAL_ID.fullmatch(trial_id), trial_id
@@ -340,24 +374,32 @@ class Attempt:
         """Sees that what is continued is what is to be. With "stale" or "diverged" in `retry`
         (the states that are run again), what other code trained, and what diverged, is begun
         anew: the trainer's files are set aside, for as long as there is no new result, if one
-        is of them. Any other attempt goes back to them. A kill in between leaves nothing that
-        the next attempt does not put right."""
+        is of them. Any other attempt goes back to them, unless the new training has come to its
+        end and only its result was not written. A kill in between leaves nothing that the next
+        attempt does not put right."""
         entries = self._journal.entries[:-1]
         fresh = journal.begun_anew(entries)
         trained = is_trained(self.folder, self.trial.id)
         self._return_files()
+        there = aside(self.folder, self.trial.id, entries)
+        if there == "waste":
+            remove(self.folder, PREVIOUS)
+        if not entries and not trained:
+            clear(self.folder)  # The journal of these files is gone: their course would begin late.
         if self._is_outdated(entries, retry, fresh=fresh, trained=trained):
-            if trained and not fresh:
+            if trained and not fresh and there != "standing":
+                self._turn("aside")
                 set_aside(self.folder)
             else:
                 clear(self.folder)
-            self._append("anew")
-        elif (self.folder / PREVIOUS).is_dir() and not (fresh and "stale" in retry):
+            self._turn("anew")
+        elif there == "moving" or (there == "standing" and fresh and "stale" not in retry):
             if fresh:
                 clear(self.folder)
-                self._append("back")
+                self._turn("back")
             with using(self.folder):
                 os.rename(self.folder / PREVIOUS, self.folder / RETURNING)
+                sync_folder(self.folder)
             self._return_files()
         self._count_earlier()
 
@@ -382,7 +424,14 @@ class Attempt:
             for name in names(returning):
                 os.replace(returning / name, self.folder / name)
             if returning.is_dir():
+                sync_folder(self.folder)
                 returning.rmdir()
+                sync_folder(self.folder)
+
+    def _turn(self, kind: str) -> None:
+        """Said for good before the trainer makes something that it would be untrue of."""
+        self._append(kind)
+        self._journal.sync()
 
     def _count_earlier(self) -> None:
         """What the training that is continued has taken before this attempt."""
@@ -407,9 +456,12 @@ class Attempt:
         return self._earlier_gpu_hours + self.gpus * self._time()["seconds"] / 3600
 
     def measure(self, cost: float, values: Mapping[str, float]) -> None:
-        """Appends one measurement. Raises FencedOut once a newer attempt exists."""
+        """Appends one measurement, for good: the trainer's next step may be to keep a checkpoint,
+        and what continues from that measures nothing of before it again. Raises FencedOut once
+        a newer attempt exists."""
         self.heartbeat()
         self._append("measure", **self._time(), cost=float(cost), values=spell(values))
+        self._journal.sync()
 
     def heartbeat(self) -> None:
         """Says that this attempt lives; cheap enough for every second, from any thread."""
@@ -418,13 +470,14 @@ class Attempt:
             lease.renew(self.folder, self._lease)
             self._renewed = time.monotonic()
 
-    def beat(self) -> None:
+    def beat(self, peaks: Mapping[str, int] | None = None) -> None:
         """A heartbeat that is also in the journal, where that has said nothing of the time
-        for long: so what is killed has cost its time, and not only that of measurements."""
+        for long: so what is killed has cost its time, and not only that of measurements, and
+        the memory that it took until then (`peaks`) is known."""
         self.heartbeat()
         with self._writing:
             if not self._ended and time.monotonic() - self._told > RENEWAL_SECONDS:
-                self._write("beat", **self._time())
+                self._write("beat", **self._time(), **(peaks or {}))
 
     def finish(self, record: Record) -> Record:
         """Ends the attempt and returns the record as it was written: with this attempt's
@@ -442,19 +495,17 @@ class Attempt:
             finished_at=time.time(),
             provenance={**record.provenance, **self._code_digests()},
         )
-        removed = None
         try:
             self._list_artifacts()
             peaks = {peak: record.provenance.get(peak) for peak in journal.PEAKS}
-            if record.state == "done":
-                removed = put_away(self.folder, PREVIOUS)
             self._end(own, record.state, record.error, peaks)
             self._journal.sync()
             path = Path(result_path(self.folder, self.trial.key))
             if record.state == "done" or not is_done(path, self.trial.key):
                 write_whole(path, seal(plain(written)) + b"\n")
-            if removed is not None:
-                shutil.rmtree(removed, ignore_errors=True)
+            if record.state == "done":
+                with contextlib.suppress(EnvironmentFault):  # The next attempt does it.
+                    remove(self.folder, PREVIOUS)
         finally:
             self._release()
         return written
@@ -494,6 +545,11 @@ class Attempt:
             self._write("end", **fields, total=total)
 
     def _list_artifacts(self) -> None:
+        """Not while files are set aside, or brought back, in which an attempt was interrupted:
+        of what is there by then no list is true."""
+        there = aside(self.folder, self.trial.id, self._journal.entries)
+        if there == "moving" or (self.folder / RETURNING).is_dir():
+            return
         with using(self.folder / "artifacts"):
             files = manifest(self.folder)
         write_whole(self.folder / "artifacts.json", seal({"files": files}))
@@ -548,43 +604,71 @@ def trainers_own(folder: Path) -> list[str]:
     return sorted(name for name in names(folder) if not OWN.fullmatch(name))
 
 
+def aside(
+    folder: Path, trial_id: str, entries: Sequence[Entry]
+) -> Literal["none", "moving", "standing", "waste"]:
+    """What is set aside: files that are still being moved there, or back; all those that the
+    result is of; or those of a result that is replaced."""
+    if not (folder / PREVIOUS).is_dir():
+        return "none"
+    by = journal.set_aside_by(entries)
+    if by is None:
+        return "moving"
+    if any(attempt >= by for attempt in attempts(folder, trial_id)):
+        return "waste"
+    complete = any(e["kind"] == "anew" and e["attempt"] == by for e in entries)
+    return "standing" if complete else "moving"
+
+
+def attempts(folder: Path, trial_id: str) -> Iterator[int]:
+    """Those that have left a valid result."""
+    for key in valid(folder, trial_id):
+        record = read_result(result_path(folder, key), key)
+        if record is not None:
+            yield record.attempt
+
+
 def set_aside(folder: Path) -> None:
     """Into `previous`: may be called again where it was interrupted."""
     with using(folder):
         (folder / PREVIOUS).mkdir(exist_ok=True)
+        sync_folder(folder)
         for name in trainers_own(folder):
             os.rename(folder / name, folder / PREVIOUS / name)
+        sync_folder(folder / PREVIOUS)
+        sync_folder(folder)
 
 
 def clear(folder: Path) -> None:
     """Removes the trainer's files."""
     for name in trainers_own(folder):
-        with using(folder):
-            gone = put_away(folder, name)
-            if gone is None:
-                continue
-            if gone.is_dir() and not gone.is_symlink():
-                shutil.rmtree(gone)
-            else:
-                gone.unlink()
+        remove(folder, name)
 
 
-def put_away(folder: Path, name: str) -> Path | None:
-    """Out of the way at once, to be removed; None where there is no such thing."""
+def remove(folder: Path, name: str) -> None:
+    """Out of the way at once, and then for good; nothing where there is no such thing."""
     gone = folder / f".removed-{secrets.token_hex(4)}"
     with using(folder):
         try:
             os.rename(folder / name, gone)
         except FileNotFoundError:
-            return None
-    return gone
+            return
+        sync_folder(folder)
+        if gone.is_dir() and not gone.is_symlink():
+            shutil.rmtree(gone)
+        else:
+            gone.unlink()
 
 
-def make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise EnvironmentFault(f"cannot make the folder {folder}: {fault}") from fault
+def links(folder: Path) -> list[Path]:
+    """Those that stand where something of the trial is to be, whoever planted them."""
+    with using(folder):
+        return [folder / name for name in NEVER_LINKS if os.path.islink(folder / name)]
+
+
+def refuse_links(folder: Path) -> None:
+    if found := links(folder):
+        raise CorruptRecord(*(f"{path}: {LINKED}" for path in found))
 
 
 def describe(trial: Trial, path: Path) -> None:
@@ -601,10 +685,11 @@ def describe(trial: Trial, path: Path) -> None:
 
 
 def description(path: Path, trial_id: str) -> dict[str, Any] | None:
-    """A trial.json; None where there is none. Raises CorruptRecord for another trial's."""
+    """A trial.json; None where there is none. Raises CorruptRecord for another trial's, and
+    for one that was changed: an id is a checksum, too."""
     with using(path):
         try:
-            there = json.loads(path.read_bytes())
+            there = json.loads(content_of(path))
         except FileNotFoundError:
             return None
         except ValueError as fault:
@@ -612,6 +697,12 @@ def description(path: Path, trial_id: str) -> dict[str, Any] | None:
     id = there.get("id") if isinstance(there, dict) else None
     if id != trial_id:
         raise CorruptRecord(f"{path}: this is trial {id}, not {trial_id}")
+    try:
+        found = digest([there[part] for part in ("trainer", "config", "seed", "data_digest")])
+    except (KeyError, ValueError) as fault:
+        raise CorruptRecord(f"{path}: {fault}") from fault
+    if found != trial_id:
+        raise CorruptRecord(f"{path}: it was changed: this is trial {found}, not {trial_id}")
     return there
 
 
@@ -644,8 +735,7 @@ def result_path(folder: str | Path, key: Key) -> str:
 def read_result(path: str | Path, key: Key) -> Record | None:
     with using(path):
         try:
-            with open(path, "rb") as file:
-                record = restored(unseal(file.read().rstrip(b"\n")))
+            record = restored(unseal(content_of(path).rstrip(b"\n")))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as fault:
@@ -675,9 +765,13 @@ def is_done(path: str | Path, key: Key) -> bool:
 
 
 def manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """The files under `folder`/artifacts with their checksums; links are not followed."""
+    """The files under `folder`/artifacts with their checksums, made to survive a power cut;
+    links are not followed."""
     files = {}
+    if (folder / "artifacts").is_symlink():
+        return files
     for parent, _, names in os.walk(folder / "artifacts"):
+        sync_folder(Path(parent))
         for name in names:
             path = Path(parent, name)
             try:
@@ -687,7 +781,8 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
                     continue
                 raise
             with open(handle, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = path.stat().st_size
-            files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": size}
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                size = os.fstat(handle).st_size
+                os.fsync(handle)
+            files[path.relative_to(folder).as_posix()] = {"sha256": found, "bytes": size}
     return dict(sorted(files.items()))

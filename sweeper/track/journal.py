@@ -6,9 +6,9 @@
     {"kind": "end",     "attempt": 1, "at": ..., "seconds": ..., "state": "done",
                         "peak_memory_bytes": ..., "total": {"updates": ..., ...}, ...}
 
-"anew" says that an attempt has begun the training from nothing, whatever there was, "back" that
-it went back to what there was before (see folder.py), "beat" that it lives though it measures
-nothing: what was killed has cost its time until then.
+"anew" says that an attempt has begun the training from nothing, whatever there was, "aside" that
+it began to set aside what there was, "back" that it went back to that (see folder.py), "beat"
+that it lives though it measures nothing: what was killed has cost its time until then.
 
 Each line is sealed (see sealed.py). `total` is what all attempts took until then: `totals`.
 `at` is wall-clock time and only a label; `seconds` is counted from the attempt's start by a
@@ -17,8 +17,9 @@ clock that does not jump.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,55 +27,66 @@ from typing import Any
 
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.record import COST, PROGRESS, Measurement
-from sweeper.track.sealed import seal, unseal, unspell, using
+from sweeper.track.sealed import content_of, reading, seal, sync_folder, unseal, unspell, using
 
 Entry = Mapping[str, Any]
 
-SYNC_SECONDS = 1.0
 TAIL_BYTES = 4096  # more than a line that ends an attempt has
 PEAKS = ("peak_memory_bytes", "peak_gpu_memory_bytes")
 
 
 class Journal:
-    """The open end of a journal. Has state because a file is open and because it
-    remembers when it last made the disk write: lines survive the process at once and a
-    power cut a second later. `entries` are all that it holds, new ones too."""
+    """The open end of a journal. Has state because a file is open. Lines survive the process
+    at once, and a power cut from `sync` on. `entries` are all that it holds, new ones too."""
 
     def __init__(self, path: Path):
         self.path = path
         self.entries, sound = read(path)
         self.closed = False
+        self._torn: int | None = None  # where a line that could not be written begins
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         with using(path):
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            # A torn tail must go before the next append, which would be glued to it.
-            os.ftruncate(self._handle, sound)
-        self._synced = time.monotonic()
+            self._handle = os.open(path, flags, 0o666)
+            try:
+                # A torn tail must go before the next append, which would be glued to it.
+                os.ftruncate(self._handle, sound)
+                if not self.entries:
+                    sync_folder(path.parent)  # It is new: else a result could be there without it.
+            except OSError:
+                self.close()
+                raise
 
     def append(self, entry: dict[str, Any]) -> None:
         line = seal(entry) + b"\n"
-        size = os.fstat(self._handle).st_size
         try:
+            self._repair()
+            self._torn = os.fstat(self._handle).st_size
             written = os.write(self._handle, line)
             if written < len(line):
-                raise OSError(f"only {written} of {len(line)} bytes were written")
+                raise OSError(errno.ENOSPC, f"only {written} of them were written")
         except OSError as fault:
-            os.ftruncate(self._handle, size)
-            raise EnvironmentFault(f"cannot append to {self.path}: {fault}") from fault
+            with contextlib.suppress(OSError):  # Then it is done before the next line.
+                self._repair()
+            said = f"cannot append to {self.path} ({len(line)} bytes): {fault}"
+            raise EnvironmentFault(said) from fault
+        self._torn = None
         self.entries.append(entry)
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            self.sync()
+
+    def _repair(self) -> None:
+        if self._torn is not None:
+            os.ftruncate(self._handle, self._torn)
+            self._torn = None
 
     def sync(self) -> None:
         with using(self.path):
             os.fsync(self._handle)
-        self._synced = time.monotonic()
 
     def in_place(self) -> bool:
         """Whether what is open is what the path names: false once the folder was removed,
         even if it was made anew."""
         with using(self.path):
             try:
-                return os.path.samestat(os.fstat(self._handle), os.stat(self.path))
+                return os.path.samestat(os.fstat(self._handle), os.lstat(self.path))
             except FileNotFoundError:
                 return False
 
@@ -92,9 +104,11 @@ def read(path: Path) -> tuple[list[dict[str, Any]], int]:
     line with a good one after it is damage: CorruptRecord."""
     with using(path):
         try:
-            lines = path.read_bytes().split(b"\n")[:-1]  # What follows the last newline is torn.
+            lines = content_of(path).split(b"\n")[:-1]  # What follows the last newline is torn.
         except FileNotFoundError:
             return [], 0
+        except ValueError as fault:
+            raise CorruptRecord(f"{path}: {fault}") from fault
     entries: list[dict[str, Any]] = []
     offset = sound = damaged = 0
     for number, line in enumerate(lines, 1):
@@ -115,11 +129,11 @@ def last(path: Path) -> dict[str, Any] | None:
     """The journal's last entry without a look at the others; None where that is none."""
     with using(path):
         try:
-            with open(path, "rb") as file:
+            with reading(path) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - TAIL_BYTES))
                 lines = file.read().split(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
     try:
         return unseal(lines[-2]) if lines[-1] == b"" and len(lines) > 1 else None
@@ -143,6 +157,17 @@ def current(entries: Iterable[Entry]) -> list[Entry]:
             kept = own if entry["kind"] == "anew" else [*others, *own]
         kept.append(entry)
     return kept
+
+
+def set_aside_by(entries: Iterable[Entry]) -> int | None:
+    """The attempt that last set a training aside, or began anew, and to which none went back."""
+    by = None
+    for entry in entries:
+        if entry["kind"] in ("aside", "anew"):
+            by = entry["attempt"]
+        elif entry["kind"] == "back":
+            by = None
+    return by
 
 
 def begun_anew(entries: Iterable[Entry]) -> bool:

@@ -1,8 +1,9 @@
 """A trial's folder in; the right to be the one process that runs the trial out.
 
-Attempt n owns the file lease-<n>.json, which nobody else can create (O_EXCL). Whoever
-takes over a dead attempt creates n+1, so of two that try one wins, and an older attempt
-sees that it is fenced out when the next number exists. No file is ever locked or stolen.
+Attempt n owns the file lease-<n>.json, which nobody else can create: it is written under
+another name and linked to its own, which fails where that is taken. Whoever takes over a
+dead attempt creates n+1, so of two that try one wins, and an older attempt sees that it is
+fenced out when the next number exists. No file is ever locked or stolen.
 
 Whether an owner lives: in this process namespace of this machine by its process id and
 start time, which no clock can falsify; elsewhere by the age of its last renewal, both
@@ -15,8 +16,10 @@ the journal has it, is none, whatever the date of its lease: a copy of a store h
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import secrets
 import socket
 import tempfile
 import time
@@ -29,10 +32,11 @@ import psutil
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.sizes import clock
 from sweeper.track import journal
-from sweeper.track.sealed import seal, unseal, using
+from sweeper.track.sealed import content_of, seal, sync_folder, unseal, using
 
 EXPIRY_SECONDS = 60.0
 NAME = re.compile(r"lease-(\d+)\.json")
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class LeaseHeld(EnvironmentFault):
@@ -64,13 +68,14 @@ class Lease:
         return f"process {self.pid} on {self.host}" if self.host else "an unreadable lease"
 
 
-def take(folder: Path) -> Lease:
-    """The next attempt's lease. Raises LeaseHeld if an owner lives."""
+def take(folder: Path, first: int = 1) -> Lease:
+    """The next attempt's lease, number `first` where there was none. Raises LeaseHeld if an owner
+    lives."""
     last = latest(folder)
     if last and alive(last, folder):
         raise LeaseHeld(folder.name, last.owner, last.since, last.attempt)
     lease = Lease(
-        attempt=last.attempt + 1 if last else 1,
+        attempt=last.attempt + 1 if last else first,
         host=socket.gethostname(),
         place=this_place(),
         pid=os.getpid(),
@@ -80,27 +85,59 @@ def take(folder: Path) -> Lease:
     path = path_of(folder, lease.attempt)
     with using(path):
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            create(path, seal(asdict(lease)))
         except FileExistsError:
             winner = read(folder, lease.attempt)
             raise LeaseHeld(folder.name, winner.owner, winner.since, winner.attempt) from None
-        with open(handle, "wb") as file:
-            file.write(seal(asdict(lease)))
-            file.flush()
-            os.fsync(file.fileno())
+        sync_folder(folder)  # Else a power cut could have its number given out again.
     return lease
+
+
+def create(path: Path, content: bytes) -> None:
+    """A file that is there with all its content or not at all: of an owner that was killed
+    while it wrote its lease nobody could say that it is dead. Raises FileExistsError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        write(draft, content)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            # A file server says so, too, where its first answer was lost.
+            if not same(draft, path):
+                raise
+        except OSError as fault:
+            if fault.errno not in NO_LINKS:
+                raise
+            write(path, content)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except FileNotFoundError:
+        return False
+
+
+def write(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def renew(folder: Path, lease: Lease) -> None:
     with using(path_of(folder, lease.attempt)):
-        os.utime(path_of(folder, lease.attempt))
+        os.utime(path_of(folder, lease.attempt), follow_symlinks=False)
 
 
 def release(folder: Path, lease: Lease) -> None:
     """Gives the trial free by dating the lease to the epoch, which needs no space on a full
     disk. The file stays: its number is never given out again."""
     with using(folder), contextlib.suppress(FileNotFoundError):
-        os.utime(path_of(folder, lease.attempt), (0, 0))
+        os.utime(path_of(folder, lease.attempt), (0, 0), follow_symlinks=False)
 
 
 def fenced(folder: Path, lease: Lease) -> bool:
@@ -129,7 +166,7 @@ def read(folder: Path, attempt: int) -> Lease:
     only its age can end."""
     with using(folder):
         try:
-            return Lease(**unseal(path_of(folder, attempt).read_bytes()))
+            return Lease(**unseal(content_of(path_of(folder, attempt))))
         except (ValueError, TypeError, FileNotFoundError):
             return Lease(attempt=attempt)
 
@@ -137,7 +174,7 @@ def read(folder: Path, attempt: int) -> Lease:
 def alive(lease: Lease, folder: Path) -> bool:
     with using(folder):
         try:
-            renewed = path_of(folder, lease.attempt).stat().st_mtime
+            renewed = path_of(folder, lease.attempt).lstat().st_mtime
         except FileNotFoundError:
             return False
     if renewed == 0:
@@ -161,7 +198,7 @@ def ended(lease: Lease, folder: Path) -> bool:
         entries, _ = journal.read(folder / "journal.jsonl")
         begun = [e for e in entries if e["kind"] == "start" and e["attempt"] == lease.attempt]
         path = folder / f"result-{begun[-1]['evaluation_id']}.json"
-        result = unseal(path.read_bytes().rstrip(b"\n"))
+        result = unseal(content_of(path).rstrip(b"\n"))
     except (CorruptRecord, FileNotFoundError, ValueError, LookupError):
         return False
     kept = last["state"] != "done" and result["state"] == "done"  # A failure replaces no result.

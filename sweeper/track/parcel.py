@@ -13,7 +13,7 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,13 +167,21 @@ def points(history: Sequence[Measurement], record: Record | None) -> Iterator[Po
                 yield last[key]
 
 
-def digest_of(some: Sequence[Point]) -> str:
+def digest_of(some: Iterable[Point]) -> str:
+    """Whatever their order: MLflow has a history for each name, and does not know whose was first
+    of those that were measured at once."""
     lines = (f"{p.key}\0{p.value!r}\0{p.at_ms}\0{p.step}" for p in some)
-    return checksum("\n".join(lines).encode())
+    return checksum("\n".join(sorted(lines)).encode())
 
 
 def milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
+
+
+def seconds_of(at_ms: int) -> float:
+    """Those of which `milliseconds` makes the same again: a quotient may be a hair too small."""
+    at = at_ms / 1000
+    return at if milliseconds(at) == at_ms else math.nextafter(at, math.inf)
 
 
 def accepted(key: str) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.utils
+import http
 import http.client
 import os
 import queue
 import sqlite3
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -19,9 +21,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sweeper.errors import EnvironmentFault
-from sweeper.track.mlflow import database, redacted
+from sweeper.redaction import conceal, without_secrets
+from sweeper.track.mlflow import database
 
 SECONDS = 5.0
+ASKED = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=0"  # what anybody may ask
+
+
+class Away(EnvironmentFault):
+    """Nobody answers there now; later somebody may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +52,7 @@ def reach(uri: str, seconds: float = SECONDS) -> Answer:
         return sqlite(file, seconds)
     if scheme in ("", "file"):
         raise EnvironmentFault(
-            f"{redacted(uri)} is no address for MLflow's runs: it is to look like "
+            f"{without_secrets(uri)} is no address for MLflow's runs: it is to look like "
             "http://127.0.0.1:5000 or sqlite:////path/mlflow.db"
         )
     return elsewhere(uri, seconds)
@@ -54,11 +62,33 @@ def server(uri: str, seconds: float) -> Answer:
     """Of the same name and password as MLflow's client sends."""
     said, clock = fetched(uri, "/health", seconds)
     if said.strip() != "OK":
-        raise EnvironmentFault(f"{redacted(uri)} answers, and not as MLflow does")
+        raise EnvironmentFault(f"{without_secrets(uri)} answers, and not as MLflow does")
     version = None
     with contextlib.suppress(EnvironmentFault):
         version = fetched(uri, "/version", seconds)[0].strip()
     return Answer(version=version, clock=clock)
+
+
+def admitted(uri: str, seconds: float = SECONDS) -> None:
+    """Raises EnvironmentFault where MLflow does not let us in: that it lives it tells anybody."""
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    try:
+        fetched(uri, ASKED, seconds)
+    except Refused as fault:
+        if fault.status != http.HTTPStatus.NOT_FOUND:  # of the experiment
+            raise
+
+
+class Refused(EnvironmentFault):
+    """The answer has a status that is an error."""
+
+    def __init__(self, where: str, status: int):
+        self.status = status
+        what = f"MLflow at {where} answers {status}"
+        if status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
+            what += ": it wants another name or password (MLFLOW_TRACKING_USERNAME and _PASSWORD)"
+        super().__init__(what)
 
 
 def fetched(uri: str, page: str, seconds: float) -> tuple[str, float | None]:
@@ -68,18 +98,36 @@ def fetched(uri: str, page: str, seconds: float) -> tuple[str, float | None]:
     address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + page, "", ""))
     asked = urllib.request.Request(address, headers=authorization(parts.username, parts.password))
     try:
-        with urllib.request.urlopen(asked, timeout=seconds) as answer:
+        with urllib.request.urlopen(asked, timeout=seconds, context=trusted()) as answer:
             date = answer.headers.get("Date")
             said = answer.read(10_000).decode(errors="replace")
     except urllib.error.HTTPError as fault:
         fault.close()
-        raise EnvironmentFault(f"MLflow at {redacted(uri)} answers {fault.code}") from fault
+        if fault.code >= 500 or fault.code == http.HTTPStatus.TOO_MANY_REQUESTS:
+            said = f"MLflow at {without_secrets(uri)} answers {fault.code}"
+            raise Away(said) from fault  # A gateway, before a server that is not there.
+        raise Refused(without_secrets(uri), fault.code) from fault
     except (OSError, ValueError, http.client.HTTPException) as fault:
         reason = getattr(fault, "reason", None) or fault
-        raise EnvironmentFault(f"MLflow at {redacted(uri)} does not answer: {reason}") from fault
+        said = f"MLflow at {without_secrets(uri)} does not answer: {reason}"
+        lasting = isinstance(reason, ssl.SSLCertVerificationError) or not isinstance(fault, OSError)
+        raise (EnvironmentFault if lasting else Away)(said) from fault
     with contextlib.suppress(TypeError, ValueError):
         return said, email.utils.parsedate_to_datetime(date).timestamp()
     return said, None
+
+
+def trusted() -> ssl.SSLContext:
+    """What MLflow's client trusts, by its variables."""
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        return anybody
+    own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    own = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
+    with contextlib.suppress(OSError):
+        return ssl.create_default_context(cafile=own)
+    return ssl.create_default_context()
 
 
 def authorization(name: str | None, password: str | None) -> dict[str, str]:
@@ -114,8 +162,8 @@ def elsewhere(uri: str, seconds: float) -> Answer:
     try:
         answer = came.get(timeout=seconds)
     except queue.Empty:
-        raise EnvironmentFault(
-            f"MLflow at {redacted(uri)} does not answer within {seconds:g} s"
+        raise Away(
+            f"MLflow at {without_secrets(uri)} does not answer within {seconds:g} s"
         ) from None
     if isinstance(answer, EnvironmentFault):
         raise answer
@@ -130,6 +178,6 @@ def connected(uri: str) -> Answer | EnvironmentFault:
             asked = sqlalchemy.text("SELECT version_num FROM alembic_version")
             rows = there.execute(asked).all()
     except Exception as fault:  # Whatever a database's driver raises.
-        said = str(fault).replace(uri, redacted(uri)).partition("\n")[0]
-        return EnvironmentFault(f"MLflow at {redacted(uri)}: {said[:300]}")
+        said = conceal(str(fault).replace(uri, without_secrets(uri))).partition("\n")[0]
+        return EnvironmentFault(f"MLflow at {without_secrets(uri)}: {said[:300]}")
     return Answer(revision=rows[0][0] if rows else None)

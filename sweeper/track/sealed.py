@@ -7,18 +7,21 @@ flipped bit or an edit by hand is seen by whoever reads them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sweeper.errors import EnvironmentFault
 
 CHECKSUM = b',"checksum":"'
+LINKED = "it is a link, which is not followed"
 
 
 def seal(fields: Mapping[str, Any]) -> bytes:
@@ -60,6 +63,43 @@ def using(path: Path | str) -> Iterator[None]:
         raise EnvironmentFault(f"cannot use {path}: {fault.strerror or fault}") from fault
 
 
+@contextlib.contextmanager
+def reading(path: Path | str) -> Iterator[BinaryIO]:
+    """A file of ours, opened. Raises ValueError for what is none: a link, which somebody may
+    have planted, or a pipe, which would keep its reader waiting."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as fault:
+        if fault.errno == errno.ELOOP and os.path.islink(path):
+            raise ValueError(LINKED) from fault
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("it is not a file")
+    with open(handle, "rb") as file:
+        yield file
+
+
+def content_of(path: Path | str) -> bytes:
+    with reading(path) as file:
+        return file.read()
+
+
+def make(folder: Path) -> None:
+    """With the folders above it, each so that it survives a power cut."""
+    try:
+        missing = []
+        for place in (folder, *folder.parents):
+            if place.is_dir():
+                break
+            missing.append(place)
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            sync_folder(place.parent)
+    except OSError as fault:
+        raise EnvironmentFault(f"cannot make the folder {folder}: {fault}") from fault
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """All of `content` at `path`, durably, or the file that was there before.
 
@@ -79,7 +119,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
+    """Makes what was made, renamed or removed in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

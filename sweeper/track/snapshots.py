@@ -16,19 +16,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweeper.errors import CorruptRecord, EnvironmentFault, NewerFormat
+from sweeper.errors import CorruptRecord, NewerFormat
 from sweeper.snapshot import Snapshot
-from sweeper.track.sealed import checksum, seal, unseal, write_whole
+from sweeper.track.sealed import checksum, content_of, make, seal, unseal, write_whole
 
 
 def keep(root: Path, snapshot: Snapshot) -> None:
     """Raises EnvironmentFault where it cannot be written. A run's design goes before that of
     what was begun until then."""
     path = path_of(root, snapshot.sweep, snapshot.variant, snapshot.source, snapshot.begun)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise EnvironmentFault(f"cannot make the folder {path.parent}: {fault}") from fault
+    make(path.parent)
     write_whole(path, seal(snapshot.as_json()) + b"\n")
     if not snapshot.begun:
         with contextlib.suppress(OSError):
@@ -110,7 +107,7 @@ def damage(root: Path) -> dict[Path, str]:
 
 def read(path: Path) -> Snapshot | None:
     try:
-        return Snapshot.from_json(unseal(path.read_bytes().rstrip(b"\n")))
+        return Snapshot.from_json(unseal(content_of(path).rstrip(b"\n")))
     except FileNotFoundError:
         return None
     except OSError as fault:

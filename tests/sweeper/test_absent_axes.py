@@ -141,7 +141,8 @@ def test_included_trials_that_nothing_shows_are_told(tmp_path):
         "over: [cycles, seed]}}\n"
     )
     sweep = parse(text, "s.yaml")
-    plan = run.look(sweep, Place(store=tmp_path))
-    assert [str(problem) for problem in run.remarks(sweep, plan)] == [
+    place = Place(store=tmp_path)
+    plan = run.look(sweep, place)
+    assert [str(problem) for problem in run.remarks(sweep, plan, place)] == [
         "s.yaml:10:11: 2 included trials are in no table, figure or claim (none 0, none 1 ...)"
     ]

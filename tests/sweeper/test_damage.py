@@ -132,6 +132,7 @@ def test_without_damage_all_is_well(desk):
     assert row(typed("table", "toy.yaml", "early").stdout, "high") == ["24.00"]
 
 
+@pytest.mark.fault("B13", "B14")
 def test_a_table_at_a_cost_has_no_number_of_a_damaged_journal(journal):
     said = typed("table", "toy.yaml", "early")
     assert said.exit_code == CORRUPT
@@ -153,6 +154,7 @@ def test_a_cell_of_nothing_else_is_corrupt(desk):
     assert row(said.stdout, "high") == ["24.00"]
 
 
+@pytest.mark.fault("B14")
 def test_a_table_of_results_does_not_ask_for_it(journal):
     said = typed("table", "toy.yaml", "late")
     assert (said.exit_code, row(said.stdout, "low")) == (0, ["11.00"])
@@ -195,6 +197,7 @@ def test_a_report_says_it_at_its_places(journal, read):
     assert notes.count(f"could not be read: {journal}") == 1
 
 
+@pytest.mark.fault("B13")
 def test_what_repairs_it_removes_it(journal):
     folder = Folder("runs").path(trials()[0].id)
     assert typed("gc", "--corrupt", "--delete", "--yes").exit_code == 0

@@ -67,6 +67,7 @@ def took(
     folder = store.path(of.id)
     folder.mkdir(parents=True)
     what = {"id": of.id, "trainer": of.trainer.identity, "config": of.config, "seed": of.seed}
+    what |= {"data_digest": of.data_digest}
     (folder / "trial.json").write_text(json.dumps(what))
     told = {} if progress is None else {"progress": progress}
     values = {"cost/updates": updates, **told}

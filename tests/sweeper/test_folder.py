@@ -146,6 +146,7 @@ def test_an_older_attempt_can_write_nothing_more(tmp_path):
     assert store.find([one]) == {one.key: written}
 
 
+@pytest.mark.fault("B18")
 def test_a_folder_that_is_removed_while_its_trial_runs_is_not_made_anew(tmp_path):
     store, one = Folder(tmp_path), trial()
     attempt = store.start(one)
@@ -157,6 +158,7 @@ def test_a_folder_that_is_removed_while_its_trial_runs_is_not_made_anew(tmp_path
         attempt.finish(record(one))
 
 
+@pytest.mark.fault("B13")
 @pytest.mark.parametrize("cut", [0, 1, 40, -1, -3])
 def test_a_result_that_was_cut_is_a_corrupt_record(tmp_path, cut):
     store, one = Folder(tmp_path), trial()
@@ -172,6 +174,7 @@ def test_a_result_that_was_cut_is_a_corrupt_record(tmp_path, cut):
     assert store.find([one]) == {}
 
 
+@pytest.mark.fault("B13")
 def test_a_result_that_was_edited_is_seen_and_all_are_named_at_once(tmp_path):
     store, trials = Folder(tmp_path), [trial(seed) for seed in range(3)]
     for one in trials:
@@ -208,6 +211,7 @@ def test_the_record_of_another_trial_is_refused(tmp_path):
     assert f"the record of trial {one.id}" in store.find([two])[two.key].error
 
 
+@pytest.mark.fault("B15")
 def test_a_record_of_a_newer_program_is_refused(tmp_path):
     store, one = Folder(tmp_path), trial()
     finished(store, one)
@@ -255,6 +259,7 @@ def test_files_that_a_stopped_scoring_wrote_are_the_trials(tmp_path):
     assert store.record(one).state == "done"
 
 
+@pytest.mark.fault("B17")
 def test_a_store_that_cannot_be_written_says_so_before_any_trial(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -280,6 +285,7 @@ def test_a_record_names_all_code_that_had_a_part_in_it(tmp_path):
     assert store.find([one])[one.key].provenance["code_digests"] == ["c3"]
 
 
+@pytest.mark.fault("B2")
 def test_a_disk_that_is_full_when_a_trial_ends_is_one_fault_and_leaves_it_free(tmp_path):
     resource = pytest.importorskip("resource")
     store, one = Folder(tmp_path), trial()
@@ -311,6 +317,7 @@ def test_an_attempt_that_was_taken_over_is_given_up_without_a_word(tmp_path):
     new.finish(record(one))
 
 
+@pytest.mark.fault("B17")
 @pytest.mark.parametrize("place", ["file/below", "loop"])
 def test_a_store_that_cannot_be_read_is_a_fault_with_its_path(tmp_path, place):
     (tmp_path / "file").write_text("")

@@ -280,7 +280,9 @@ parts = {
         max_size=2,
     ),
     "resources": optional(
-        cpus=st.integers(-1, 3), gpus=st.sampled_from([0, 0.5, 1.5, "auto"])
+        cpus=st.integers(-1, 3),
+        gpus=st.sampled_from([0, 0.5, 1.5, "auto"]),
+        stall=st.sampled_from(["30m", "1h30m", "0s", "soon", 30]),
     ),
     "budget": optional(**limits, per_trial=optional(**limits), on_exceed=st.just("stop")),
     "search": searches,
@@ -410,7 +412,7 @@ def fine(draw):
     }  # fmt: skip
     more = {
         "set": {"dropout": 0.2, "optim.epochs": 3},
-        "resources": {"cpus": 1, "gpus": one([0, 0.5, "auto"])},
+        "resources": {"cpus": 1, "gpus": one([0, 0.5, "auto"]), "stall": "30m"},
         "budget": {"updates": 10**9, "per_trial": {"wall": "12h"}, "on_exceed": "stop"},
         "claims": {"c": {"test": one(["nll[A] < nll[B]", "kl[A] / kl[B] in 0.5..2 or nll[A] < 3"]),
             "each": others}},

@@ -161,6 +161,7 @@ def rewritten(text, dice, called=None):
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.fault("C2")
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_shipped_files_in_other_words(path, profile, tmp_path):
@@ -257,6 +258,7 @@ often = settings(
 )  # fmt: skip
 
 
+@pytest.mark.fault("C2")
 @given(design=designs(), seed=st.integers(0, 2**32))
 @often
 def test_other_words_and_names(design, seed):
@@ -369,6 +371,7 @@ def test_an_inert_key_changes_nothing():
 CORPUS = {"train": b"a b c\na b\n", "valid": b"a d\n", "test": b"b e e a\na b\n"}
 
 
+@pytest.mark.fault("C4")
 @pytest.mark.parametrize("split", CORPUS)
 def test_one_byte_of_a_data_file(split, tmp_path):
     for name_, content in CORPUS.items():

@@ -128,6 +128,7 @@ def test_auto_is_one_gpu_where_there_is_any(monkeypatch):
     assert dispatch.fitted(Resources(cpus=2, gpus="auto")) == Resources(cpus=2, gpus=1)
 
 
+@pytest.mark.fault("A18")
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert dispatch.fitted(Resources(gpus=0.5)) == Resources(gpus=0.5)
@@ -141,6 +142,7 @@ def test_a_trial_computes_where_its_resources_say():
     assert dispatch.device(Resources(gpus=0.5)) == "cuda"
 
 
+@pytest.mark.fault("A19")
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [("", 0), ("0", 1), ("0,2", 2), ("GPU-aa, GPU-bb", 2), ("-1", 0), ("1,-1,2", 1)],

@@ -36,6 +36,7 @@ def courses(entries):
     return [(m.cost, dict(m.values), m.attempt) for m in journal.history(entries)]
 
 
+@pytest.mark.fault("B13")
 def test_every_flipped_bit_of_a_line_is_seen():
     line = seal({"kind": "measure", "values": {"loss": 0.1}})
     assert unseal(line) == {"kind": "measure", "values": {"loss": 0.1}}
@@ -140,6 +141,7 @@ def test_attempts_of_which_nothing_is_left_had_no_part():
     assert journal.contributors(scored) == {1, 2}  # one point, a value of each
 
 
+@pytest.mark.fault("B2")
 def test_a_full_disk_leaves_whole_lines(tmp_path):
     resource = pytest.importorskip("resource")
     import signal

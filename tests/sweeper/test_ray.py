@@ -97,6 +97,7 @@ def test_half_a_gpu_each_places_four_trials_on_two_gpus(ray_tune, here, tmp_path
     assert sorted(r.result["gpu"] for r in records) == [0, 0, 1, 1]
 
 
+@pytest.mark.fault("A3")
 def test_a_killed_worker_is_replaced_and_its_trial_continues(ray_tune, here):
     records = []
     ray_tune.dispatch([toy("dies_once")], here, records.append, resources=Resources())
@@ -106,6 +107,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_continues(ray_tune, here):
     assert [m.cost for m in Folder(here.store).history(record.trial_id)] == [1, 2, 3, 4]
 
 
+@pytest.mark.fault("A3")
 def test_a_worker_that_dies_every_time_ends_in_a_failed_record(ray_tune, here, monkeypatch, capfd):
     monkeypatch.setattr(ray_tune, "RETRIES", 1)
     records = []
@@ -216,6 +218,7 @@ def test_a_fault_of_the_store_is_raised_here(ray_tune, here):
         ray_tune.dispatch([trial], here, pytest.fail, resources=Resources())
 
 
+@pytest.mark.fault("A8")
 def test_tune_that_ends_early_is_started_again(ray_tune, here, monkeypatch):
     """As the memory monitor's kill ends it: fit() raises with trials left over."""
     real = ray_tune.tune.Tuner.fit
@@ -282,7 +285,7 @@ def test_what_killed_drivers_left_is_removed_and_what_lives_is_not(ray_tune, tmp
 def test_a_cluster_without_a_token_is_not_joined(ray_tune, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(EnvironmentFault, match="RAY_AUTH_MODE"):
-        ray_tune.connect({"address": "192.0.2.1:6379"})
+        ray_tune.prepare_token("192.0.2.1:6379")
 
 
 # --- a driver of its own -----------------------------------------------------------------
@@ -343,6 +346,7 @@ def left(processes: list[psutil.Process], seconds: float) -> list[psutil.Process
 
 
 @pytest.mark.slow
+@pytest.mark.fault("A14")
 def test_a_driver_stops_in_time_says_nothing_of_ray_and_leaves_nothing(driver, tmp_path):
     children = psutil.Process(driver.pid).children(recursive=True)
     began = time.monotonic()
@@ -354,7 +358,9 @@ def test_a_driver_stops_in_time_says_nothing_of_ray_and_leaves_nothing(driver, t
     assert not (tmp_path / "home" / ".ray").exists()  # no token in a file
 
 
+@pytest.mark.fault("A6")
 @pytest.mark.slow
+@pytest.mark.fault("A6")
 def test_a_killed_driver_leaves_no_worker_and_no_lease(driver, tmp_path):
     children = psutil.Process(driver.pid).children(recursive=True)
     # Ray's two idle agents report the death to a server that is dead too, for 60 s.

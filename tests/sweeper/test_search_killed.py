@@ -6,19 +6,17 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
+import postgres
 import pytest
 import sqlalchemy
 
@@ -157,7 +155,7 @@ def test_a_search_that_is_killed_again_and_again_is_that_which_never_was(desk: D
     assert rows == desk.rows("undisturbed")
 
     desk.write()
-    elsewhere = ("--store", "runs", "--tracking", "http://127.0.0.1:9")  # Nobody is there.
+    elsewhere = ("--store", "runs", "--offline", "--tracking", "http://127.0.0.1:9")
     done = desk.start("-m", "sweeper", "run", "s.yaml", "--dispatch", "inline", *elsewhere)
     out, err = done.communicate(timeout=SECONDS)
     assert done.returncode == 0, err
@@ -175,7 +173,7 @@ def test_a_search_that_is_killed_again_and_again_is_that_which_never_was(desk: D
 def test_a_command_that_is_killed_amid_its_search_goes_on(desk: Desk):
     desk.write(pause=0.03)
     words = ("-m", "sweeper", "run", "s.yaml", "--dispatch", "inline", "--store", "runs")
-    words += ("--tracking", "http://127.0.0.1:9")
+    words += ("--offline", "--tracking", "http://127.0.0.1:9")
     process = desk.start(*words)
     deadline = time.monotonic() + SECONDS
     while not (desk.folder / "calls").exists() or len(desk.notes("began")) < 5:
@@ -195,85 +193,19 @@ def test_a_command_that_is_killed_amid_its_search_goes_on(desk: Desk):
 
 # ---- several workers at one study
 
-# Debian keeps them out of the path.
-POSTGRES = next(
-    (
-        folder
-        for folder in [
-            *map(Path, os.environ["PATH"].split(os.pathsep)),
-            *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
-        ]
-        if (folder / "initdb").exists() and (folder / "postgres").exists()
-    ),
-    None,
-)
-
-
-OPTIONS = ("-U", "me", "-A", "scram-sha-256", "--no-locale", "-E", "UTF8", "--no-sync")
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a server of our own."""
-    if POSTGRES is None:
-        pytest.skip("needs postgresql")
-    if find_spec("psycopg2") is None:
-        pytest.skip("needs psycopg2-binary")
-    whose = {}
-    if os.geteuid() == 0:  # as whom it does not start
-        whose = {"user": "nobody"}
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # A socket's path may have 107 characters.
-    password = secrets.token_hex(8)
-    (folder / "password").write_text(password)
-    if whose:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, **whose)
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = bound.getsockname()[1]
-    here = ("-D", folder / "data")
-    made = subprocess.run(
-        [POSTGRES / "initdb", *here, *OPTIONS, f"--pwfile={folder / 'password'}"],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        **whose,
-    )
-    assert made.returncode == 0, made.stderr
-    process = subprocess.Popen(
-        [POSTGRES / "postgres", *here, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        **whose,
-    )
-    deadline = time.monotonic() + SECONDS
-    url = f"postgresql+psycopg2://me:{password}@127.0.0.1:{port}/postgres"
-    while not answers(url):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield url
-    process.send_signal(signal.SIGINT)  # It lets nobody finish.
-    process.wait(SECONDS)
-    shutil.rmtree(folder)
-
-
-def answers(url: str) -> bool:
-    with contextlib.suppress(sqlalchemy.exc.OperationalError):
-        sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect().close()
-        return True
-    return False
+    if why := postgres.lacking():
+        pytest.skip(why)
+    with postgres.server() as url:
+        yield url
 
 
 @pytest.fixture
 def served(desk: Desk, server: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A desk at a database of its own."""
-    name = f"studies_{secrets.token_hex(4)}"
-    how = {"isolation_level": "AUTOCOMMIT", "poolclass": sqlalchemy.NullPool}
-    with sqlalchemy.create_engine(server, **how).connect() as connection:
-        connection.execute(sqlalchemy.text(f"create database {name}"))
-    desk.environment["TOY_STUDIES"] = server.rpartition("/")[0] + f"/{name}"
+    desk.environment["TOY_STUDIES"] = postgres.database(server)
     monkeypatch.setenv("TOY_STUDIES", desk.environment["TOY_STUDIES"])
     return desk
 

@@ -409,9 +409,17 @@ UNREACHABLE = "postgresql+psycopg2://me@127.0.0.1:1/studies"
 @pytest.mark.parametrize(
     ("storage", "environment", "says"),
     [
-        (f'"{UNREACHABLE}"', {}, "the storage of the search (postgresql+psycopg2://me@127.0.0.1:1"),
+        (
+            f'"{UNREACHABLE}"',
+            {},
+            "the storage of the search (postgresql+psycopg2://127.0.0.1:1/studies",
+        ),
         ("env:TOY_STUDIES", {"TOY_STUDIES": ""}, "env:TOY_STUDIES, and TOY_STUDIES is not set"),
-        ("env:TOY_STUDIES", {"TOY_STUDIES": UNREACHABLE.replace("me", "me:hunter2")}, "me:***@"),
+        (
+            "env:TOY_STUDIES",
+            {"TOY_STUDIES": UNREACHABLE.replace("me", "me:hunter2")},
+            "(postgresql+psycopg2://127.0.0.1:1/studies)",
+        ),
     ],
     ids=["unreachable", "not set", "with a password"],
 )

@@ -313,11 +313,12 @@ BAD_AFTER_HEAD = {
     "axes: {seed: [0, 0]}": "s.yaml:4:18: 0 is in axis 'seed' twice; the first is at s.yaml:4",
     "base: {seed: true}": "s.yaml:4:8: a seed is a whole number, 0 or more, not True",
     # resources and budget
-    "resources: {cpus: 0, gpus: many, memory: 1}": (
+    "resources: {cpus: 0, gpus: many, memory: 1, stall: 30}": (
         "s.yaml:4:19: resources.cpus must be a whole number, 1 or more, not 0\n"
         "s.yaml:4:28: resources.gpus must be 0, a number of GPUs, a share of one, or auto, "
         "not 'many'\n"
-        "s.yaml:4:34: unknown key 'memory' in resources; one of cpus, gpus"
+        "s.yaml:4:34: unknown key 'memory' in resources; one of cpus, gpus, stall\n"
+        "s.yaml:4:52: resources.stall must be a time such as 90s, 30m, 1h30m or 2d, not 30"
     ),
     "budget: {updates: '64', gpu_hours: -1, per_trial: {wall: 12}, on_exceed: cry}": (
         "s.yaml:4:19: budget.updates must be a whole number, 1 or more, not '64'\n"

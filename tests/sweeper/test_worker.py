@@ -97,6 +97,7 @@ def test_a_trainer_that_cannot_be_loaded_is_a_failed_record(here):
     assert "did you mean 'countdown'" in record.error
 
 
+@pytest.mark.fault("A9")
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
 def test_a_number_that_is_not_finite_is_divergence(here, bad):
     trial = toy("diverges", bad=bad)
@@ -107,6 +108,7 @@ def test_a_number_that_is_not_finite_is_divergence(here, bad):
     assert [m.cost for m in Folder(here.store).history(trial.id)] == [10.0, 20.0]
 
 
+@pytest.mark.fault("A9")
 def test_a_command_that_prints_nan_diverged(here):
     trial = Trial(
         trainer=TrainerRef(command=("python", str(TOYS), "nan", "{seed}", "{lr}")),
@@ -220,6 +222,7 @@ def test_code_that_is_edited_while_it_runs_is_not_what_made_the_result(here, tmp
     assert record.provenance["code_digests"] == [record.provenance["code_digest"]]
 
 
+@pytest.mark.fault("B19")
 def test_relative_roots_are_refused():
     with pytest.raises(AssertionError):
         Surroundings(store=Path("runs"))
@@ -279,6 +282,7 @@ def test_waiting_ends_when_it_is_stopped(here, other, monkeypatch):
     assert execute(toy("waits"), here, on_wait=lambda *_: stop.set(), stopped=stop.is_set) is None
 
 
+@pytest.mark.fault("A5")
 def test_an_attempt_that_is_taken_over_gives_the_record_of_the_newer_one(here, monkeypatch):
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
     store, trial = Folder(here.store), toy("countdown", steps=3)
