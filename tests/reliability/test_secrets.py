@@ -153,12 +153,13 @@ def test_what_is_planted_is_found_nowhere(by: str, desk: Path, fault_seed: int, 
 
     console = ""
     tracking = f"http://me:{passwords[0]}@127.0.0.1:1/?key={passwords[1]}"
+    there = ("--tracking", tracking)
     # First with MLflow in the store, then with one that does not answer and has a password.
     lines = [
         ("plan", "s.yaml"),
         ("run", "s.yaml", "--dispatch", by),
-        ("run", "s.yaml", "--dispatch", by, "--retry", "failed", "--tracking", tracking),
-        ("sync", "s.yaml", "--tracking", tracking),
+        ("run", "s.yaml", "--dispatch", by, "--retry", "failed", "--offline", *there),
+        ("sync", "s.yaml", *there),
         ("table", "s.yaml", "--source", "mlflow"),
         *(("table", "s.yaml", "--format", style) for style in ("csv", "html", "md", "tex", "json")),
         ("figure", "s.yaml"),

@@ -404,7 +404,11 @@ TOY = Origin(sweep="toy", profile="quick")
 def test_a_run_whose_mlflow_is_down_ends_well_and_sync_delivers(server, proxy, tmp_path, say):
     desk = Desk(tmp_path, proxy.uri)
     proxy.down()
-    ran = desk.type("run", "--dispatch", "inline")
+    refused = desk.type("run", "--dispatch", "inline")
+    assert refused.returncode == 3, refused.stderr
+    assert "--offline starts without it" in refused.stderr
+    assert not (tmp_path / "runs/trials").exists()
+    ran = desk.type("run", "--dispatch", "inline", "--offline")
     assert ran.returncode == 0, ran.stderr
     # Four trials and the tables. There is no figure.
     assert "5 deliveries to MLflow are still to be made: MLflow at http://127.0.0.1" in ran.stderr
