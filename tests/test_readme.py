@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def shell_lines() -> list[str]:
@@ -51,6 +54,47 @@ def test_verbs_exist(verb: str) -> None:
 
     result = CliRunner().invoke(main, [verb, "--help"])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_to_type_can_be_typed(page: Path) -> None:
+    from sweeper.cli import main
+
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    typed = list(commands(text))
+    assert typed or page.name == "README.md"
+    for words in typed:
+        verb = main.commands.get(words[0])
+        assert verb is not None, words
+        names = {name for option in verb.params for name in (*option.opts, *option.secondary_opts)}
+        given = [word.partition("=")[0] for word in words[1:] if word.startswith("--")]
+        assert set(given) <= names, (words, set(given) - names)
+        for word in words[1:]:
+            if word.startswith("sweeps/"):
+                assert (ROOT / word).exists(), word
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """What stands after `sweeper` in the lines of shell, up to what ends a command; of a script
+    under docker/, what it hands to `sweeper run`."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            for place, word in enumerate(words):
+                if word == "sweeper" or word.endswith("/sweeper"):
+                    verb = []
+                elif word == "docker/slurm.sh":
+                    verb = ["run"]
+                else:
+                    continue
+                rest = words[place + 1 :]
+                ends = (
+                    at for at, it in enumerate(rest) if it in ("&", "&&", "|", ";", ">", "2>&1")
+                )
+                if rest:
+                    yield [*verb, *rest[: next(ends, len(rest))]]
 
 
 def test_the_mistake_shown_is_what_the_tool_says(tmp_path: Path) -> None:

@@ -167,10 +167,6 @@ class Sight:
         studies = searches.stand(self.opened)
         yield from (line for line in studies if line not in self.studies)
         self.studies = studies
-        for trial in running:
-            if trial.key not in self.ran:
-                yield f"running  {live.title(trial)}"
-        self.ran = {trial.key for trial in running}
         for key, state in plan.states.items():
             record = plan.records.get(key)
             known = then.records.get(key)
@@ -180,6 +176,10 @@ class Sight:
                 self.watch.notice(record)
                 done = live.finished(plan)
                 yield live.line(record, trial, done, plan.counts["total"])
+        for trial in running:
+            if trial.key not in self.ran:
+                yield f"running  {live.title(trial)}"
+        self.ran = {trial.key for trial in running}
 
 
 def look_on(opened: Opened, where: str | None, every: float, as_json: bool) -> None:

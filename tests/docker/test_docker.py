@@ -261,7 +261,7 @@ def test_the_image_has_no_compiler_no_cache_and_no_index():
 def test_a_run_starts_by_its_verb():
     said = dict(last_stage())
     assert said["ENTRYPOINT"] == '["sweeper"]'
-    assert said["WORKDIR"] == "/work"
+    assert said["WORKDIR"] == "/sweep"
 
 
 def test_only_what_the_image_is_made_of_goes_to_its_builder():
