@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ from sweeper.track import adopting, open_store, owner, snapshots
 from sweeper.track.adopting import Taken
 from sweeper.track.courier import Courier, has_answered, remember_answer
 from sweeper.track.folder import Folder, make
-from sweeper.track.lease import Lease
+from sweeper.track.lease import Lease, LeaseHeld
+from sweeper.track.mirror import Mirror, bring, copy_rest
 from sweeper.track.mlflow import default_uri
 from sweeper.track.parcel import Origin
 from sweeper.track.reach import Away, admitted, reach
@@ -59,6 +61,8 @@ from sweeper.track.sealed import write_whole
 from sweeper.trainer import check
 from sweeper.trial import Key, TrainerRef, Trial
 from sweeper.worker import Surroundings
+
+TOGETHER = 8  # trials that are got from the mirror at once
 
 if TYPE_CHECKING:
     from sweeper.figures import Figure  # Loads numpy, which a plan has no need of.
@@ -68,11 +72,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where things are: records under `store`, corpora under `data` (absolute paths), runs
-    in MLflow at the URI `tracking` (None: a database in the store)."""
+    in MLflow at the URI `tracking` (None: a database in the store), copies of what the trials
+    leave at the `mirror`, if there is one."""
 
     store: Path
     data: Path | None = None
     tracking: str | None = None
+    mirror: Mirror | None = None
 
     @property
     def folder(self) -> Folder:
@@ -324,6 +330,59 @@ def look_again(
     return plan(trials, records, code_digest, retry, trained, chosen)
 
 
+def finished_elsewhere(plan: Plan, place: Place, say: Callable[[str], None]) -> list[str]:
+    """The ids of the trials without a result here that have one at the mirror. Raises
+    EnvironmentFault where that does not answer."""
+    if place.mirror is None:
+        return []
+    wanting = {
+        trial.id
+        for trial in plan.trials
+        if plan.asked_for(trial) and plan.states[trial.key] in ("missing", "unscored")
+    }
+    there = place.mirror.manifests(sorted(wanting & place.mirror.ids()), say) if wanting else {}
+    return [
+        trial_id
+        for trial_id, manifest in there.items()
+        if any(not (place.folder.path(trial_id) / name).exists() for name in manifest.results)
+    ]
+
+
+def get_finished(plan: Plan, place: Place, say: Callable[[str], None]) -> int:
+    """Gets those from the mirror, which was reached; how many came. What cannot be had is said,
+    and is trained."""
+
+    def get(trial_id: str) -> bool:
+        try:
+            return bring(place.mirror, place.folder.path(trial_id))
+        except LeaseHeld:
+            return False  # A process is at it, and does this itself.
+        except CorruptRecord as fault:
+            say(str(fault))
+            return False
+
+    wanted = finished_elsewhere(plan, place, say)
+    with ThreadPoolExecutor(TOGETHER) as pool:  # Most of the time an answer is waited for.
+        try:
+            return sum(pool.map(get, wanted))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def copy_left(
+    ids: set[str], place: Place, todo: set[str], seconds: float = float("inf")
+) -> tuple[list[str], str | None]:
+    """Copies to the mirror what it lacks of the trials in `todo`, and those of `ids` that it has
+    nothing of, in `seconds`: the ids of which it could not, and why."""
+    here = ids.intersection(place.folder.ids())
+    try:
+        unknown = here - place.mirror.ids()
+    except EnvironmentFault as fault:
+        return sorted(here & todo), str(fault)
+    wanted = sorted(here & (todo | unknown))
+    return copy_rest(place.mirror, place.store / "trials", wanted, seconds)
+
+
 def with_tried(sweep: Sweep, plan: Plan, place: Place) -> Plan:
     """The plan of a sweep, and what its search has tried beside that."""
     there = {trial.key for trial in plan.trials}
@@ -566,6 +625,7 @@ def train(
         probe=probe,
         halving=halving,
         stall=machine.resources.stall,
+        mirror=place.mirror,
     )
     caution = Caution(todo, on_record, place.folder, proven=proven, keep_going=keep_going)
     of_cluster: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from typing import Any
 from sweeper import deaths, provenance
 from sweeper.answers import data_digest
 from sweeper.budget import UNLIMITED, Spent, over
-from sweeper.errors import EnvironmentFault
+from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.halving import Halving
 from sweeper.hang import Guard, Hung, guarded, writing_crashes
 from sweeper.memory import Peak
@@ -31,11 +31,13 @@ from sweeper.record import COST, PROGRESS, Record, State
 from sweeper.redaction import conceal, concealing, resolved
 from sweeper.spec.sweep import Limits
 from sweeper.track.folder import Attempt, FencedOut, Folder, LeaseHeld
+from sweeper.track.mirror import FINAL_SECONDS, Copier, Mirror, bring
 from sweeper.trainer import Run, measurements
 from sweeper.trial import Trial
 
 HEARTBEAT_SECONDS = 15.0  # A lease seen from another machine expires after four of these.
 POLL_SECONDS = 0.5
+STOP_SECONDS = 5.0  # that the last copy of a trial that was told to stop is waited for
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -58,7 +60,8 @@ class Surroundings:
     as soon as it has said something of what the whole will take. `halving` is the rule by which
     trials of a search end early. `stall`: the seconds without a measurement after which a trial
     hangs (None: it never does); `expendable`: its process may be killed for that, since whoever
-    started it starts it again."""
+    started it starts it again. `mirror`: where the trial is copied to while it runs, and is got
+    from where the store has lost it."""
 
     store: Path
     data: Path | None = None
@@ -72,6 +75,7 @@ class Surroundings:
     halving: Halving | None = None
     stall: float | None = None
     expendable: bool = False
+    mirror: Mirror | None = None
 
     def __post_init__(self) -> None:
         assert self.store.is_absolute(), self.store
@@ -101,14 +105,19 @@ def execute(
     stamp = provenance.stamp(trial)  # Before the trainer is imported.
     store = Folder(surroundings.store)
     awaited = 0
+    said = mirrored(store, trial, surroundings)
     while True:
         attempt = begin(store, trial, stamp["code_digest"], surroundings, on_wait, stopped, awaited)
         if not isinstance(attempt, Attempt):
             return attempt
-        peak, reason = Peak(), "interrupted"
+        peak, reason, copier, ours = Peak(), "interrupted", None, True
         try:
             attempt.arrange(surroundings.retry)
+            if surroundings.mirror is not None:
+                copier = Copier(surroundings.mirror, attempt.folder)
             with surrounded(attempt, surroundings, peak) as guard:
+                if said is not None:
+                    print(said)
                 came = run_trainer(
                     trial, attempt, surroundings, stamp, peak, guard, on_measure, stopped
                 )
@@ -117,10 +126,29 @@ def execute(
                     return None
                 return conclude(attempt, came, surroundings)
         except FencedOut:
-            awaited = attempt.number + 1
+            awaited, ours = attempt.number + 1, False
         finally:
             peak.end()
-            attempt.abandon(reason, peak.read())
+            try:
+                attempt.abandon(reason, peak.read())
+            finally:
+                if copier is not None:
+                    waiting = STOP_SECONDS if reason == "stopped" else FINAL_SECONDS
+                    copier.end(waiting, last=ours)
+
+
+def mirrored(store: Folder, trial: Trial, surroundings: Surroundings) -> str | None:
+    """Gets what the mirror has of a trial and the store has not, or not so far. What keeps it
+    from that is returned, to be said: training goes on from what there is."""
+    if surroundings.mirror is None:
+        return None
+    try:
+        bring(surroundings.mirror, store.path(trial.id))
+    except LeaseHeld:
+        return None  # Another process is at it, which has done this.
+    except (EnvironmentFault, CorruptRecord) as fault:
+        return f"{fault}; going on from what there is here"
+    return None
 
 
 def bury(

@@ -53,10 +53,12 @@ ONLY_IMPORTER = {
     "yaml": {"sweeper/spec/loader.py"},
     "ray": {"sweeper/dispatch/ray_tune.py"},
     "mlflow": {"sweeper/track/mlflow.py"},
+    "fsspec": {"sweeper/track/remote.py"},
+    "s3fs": {"sweeper/track/remote.py"},
     "optuna": {"sweeper/search.py"},
     "matplotlib": {"sweeper/figures/drawing.py", "sweeper/figures/drawing_search.py"},
 }
-HEAVY = {"torch", "ray", "mlflow", "optuna", "pandas", "scipy", "matplotlib"}
+HEAVY = {"torch", "ray", "mlflow", "optuna", "pandas", "scipy", "matplotlib", "fsspec", "s3fs"}
 
 
 def sources(package: str) -> list[Path]:

@@ -18,6 +18,7 @@ from sweeper.cli.frame import (
     folder_of_corpora,
     json_option,
     main,
+    mirror_options,
     store_option,
     sweep_options,
     tracking_option,
@@ -27,14 +28,20 @@ from sweeper.errors import EnvironmentFault
 
 
 @main.command("sync")
+@mirror_options
 @sweep_options
 def sync(opened: Opened) -> None:
-    """Deliver to MLflow all that the folders know of a sweep."""
+    """Deliver to MLflow all that the folders know of a sweep, and copy it to the mirror."""
     from sweeper import run
+    from sweeper.cli import copies
 
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place)
     place.folder.prepare()
+    copied = True
+    if place.mirror is not None:
+        place.mirror.reach()
+        copied = copies.copy_left(opened, plan, plan.trials, seconds=float("inf"))
     courier = run.courier(sweep, plan, place, again=True)
     damage: list[str] = []
     run.results(sweep, plan, place, courier, damage=damage)
@@ -42,6 +49,8 @@ def sync(opened: Opened) -> None:
         click.echo(undelivered(courier), err=True)
         sys.exit(UNFIT)
     click.echo(f"MLflow has all {len(plan.records) - len(plan.damage)} records")
+    if not copied:
+        sys.exit(UNFIT)
     admit_damage(plan, place, damage)
 
 

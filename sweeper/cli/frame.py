@@ -35,7 +35,11 @@ class Verbs(click.Group):
 
     def main(self, *arguments: Any, **more: Any) -> Any:
         if completing.VARIABLE not in os.environ:
-            return super().main(*arguments, **more)
+            try:
+                return super().main(*arguments, **more)
+            except SystemExit as end:
+                end_forsaken(end)
+                raise
         with completing.no_errors():
             return super().main(*arguments, **more)
 
@@ -51,6 +55,15 @@ class Verbs(click.Group):
         except BrokenPipeError:  # The reader of our output (head, less) has gone.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(0)
+
+
+def end_forsaken(end: SystemExit) -> None:
+    """Ends the process, where it would not end by itself."""
+    dispatch = sys.modules.get("sweeper.dispatch")
+    if dispatch is not None and dispatch.forsaken.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else UNFIT)
 
 
 def tell(error: SweeperError, as_json: bool) -> None:
@@ -135,6 +148,27 @@ strict_option = click.option(
     is_flag=True,
     help="End with 3 where not all was made by the same code, packages and kind of device.",
 )
+
+
+def mirror_options(command: Callable) -> Callable:
+    """Where copies are, for verbs that make or read them; outside `sweep_options`."""
+    where = click.option(
+        "--mirror",
+        envvar="SWEEPER_MIRROR",
+        metavar="URL",
+        help="Where trials are copied to, and got from where the store lost them, such as "
+        "s3://bucket/folder (SWEEPER_MIRROR).",
+    )
+    often = click.option(
+        "--mirror-every",
+        envvar="SWEEPER_MIRROR_EVERY",
+        type=click.FloatRange(min=0.1),
+        metavar="SECONDS",
+        help="The least between two copies of a trial that runs; 30 by default.",
+    )
+    return where(often(command))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -188,9 +222,12 @@ def sweep_options(command: Callable) -> Callable:
         store: Path,
         data: Path | None,
         tracking: str | None,
+        mirror: str | None = None,  # Of the verbs that have a use for it.
+        mirror_every: float | None = None,
         **rest: Any,
     ) -> Any:
         from sweeper.run import Place
+        from sweeper.track.mirror import Mirror
 
         if tracking:
             without_secrets(tracking)  # A password in it is a secret from here on.
@@ -198,7 +235,12 @@ def sweep_options(command: Callable) -> Callable:
         corpora = folder_of_corpora(
             data or sweep.data_root, sweep.data_root_mark if data is None else None
         )
-        place = Place(store=store.resolve(), data=corpora, tracking=tracking)
+        place = Place(
+            store=store.resolve(),
+            data=corpora,
+            tracking=tracking,
+            mirror=Mirror.at(mirror, mirror_every) if mirror else None,
+        )
         opened = Opened(sweep=sweep, place=place, given=given())
         if sweep.search:
             opened = replace(opened, searched=sweep).looked_up()
@@ -225,8 +267,10 @@ def given() -> tuple[str, ...]:
     what the environment says, it says again by itself."""
     context = click.get_current_context()
     found: list[str] = []
-    for name in ("profile", "sets", "store", "data", "tracking"):
-        option = next(option for option in context.command.params if option.name == name)
+    for name in ("profile", "sets", "store", "data", "tracking", "mirror", "mirror_every"):
+        option = next((it for it in context.command.params if it.name == name), None)
+        if option is None:
+            continue
         if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             continue
         value = context.params[name]

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sweeper.budget import Account
-from sweeper.cli import costs, searches
+from sweeper.cli import copies, costs, searches
 from sweeper.cli.completing import dispatchers, trial_ids
 from sweeper.cli.frame import (
     BUDGET,
@@ -25,6 +25,7 @@ from sweeper.cli.frame import (
     folder_of_corpora,
     json_option,
     main,
+    mirror_options,
     read_sweep,
     strict_option,
     sweep_options,
@@ -111,6 +112,7 @@ offline_option = click.option(
 @click.option("--to-budget", is_flag=True, help="Go as far as the file's budget reaches.")
 @strict_option
 @where_option
+@mirror_options
 @sweep_options
 def run_sweep(
     opened: Opened,
@@ -135,6 +137,8 @@ def run_sweep(
     if online and opened.searched is not None and not opened.sweep.found.complete:
         with suppress(Away):
             run.refuse_unreachable(opened.place)
+    if opened.place.mirror is not None:
+        opened.place.mirror.reach()
     if opened.searched is not None:
         refuse_where(where)
         owns = not opened.sweep.found.complete
@@ -151,6 +155,7 @@ def run_sweep(
     plan = run.look(sweep, place, retry, where=where)
     refuse_damage(plan, place)
     run.refuse_unset(plan)
+    plan = copies.with_mirrored(opened, plan)
     if online and plan.todo:
         plan = with_others(opened, plan)
     if strict:
@@ -207,6 +212,7 @@ def run_sweep(
             click.echo(f"claims: {counted(made.claims)}; {says}")
         if str(made):
             click.echo(f"{made} are in {shown(place.tables(sweep))}", err=True)
+    copies.copy_left(opened, plan, before.todo)
     if opened.searched is not None:
         click.echo(searches.dashboard(opened), err=True)
     if outcome.stopped:
@@ -239,6 +245,7 @@ def run_sweep(
 @join_option
 @keep_going_option
 @where_option
+@mirror_options
 @sweep_options
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=trial_ids)
 def evaluate_sweep(
@@ -262,6 +269,7 @@ def evaluate_sweep(
     plan = run.look(sweep, place, where=where)
     refuse_damage(plan, place)
     run.refuse_unset(plan)
+    plan = copies.with_mirrored(opened, plan)
     chosen = {trial.id for trial in (named(plan.trials, ids) if ids else plan.trials)}
     todo = [trial for trial in plan.to_score if trial.id in chosen]
     untrained = [trial for trial in plan.untrained if trial.id in chosen]
@@ -288,6 +296,7 @@ def evaluate_sweep(
         made = run.results(sweep, plan, place, outcome.courier, damage=damage)
         outcome.filled = made.filled and plan.filled
         show(made.tables, "terminal")
+    copies.copy_left(opened, plan, todo)
     for trial, record in lost:
         log = shown(place.folder.path(trial.id) / "log.txt")
         click.echo(f"not scored: {title(trial)}: {record.error} ({log})", err=True)
@@ -473,6 +482,7 @@ def within(
 @retry_option
 @click.option("--all", "every", is_flag=True, help=f"Not only the first {LISTED} trials.")
 @where_option
+@mirror_options
 @sweep_options
 def plan_sweep(
     opened: Opened,
@@ -501,6 +511,7 @@ def plan_sweep(
             return
     plan = run.look(opened.sweep, opened.place, retry, where=where)
     account = run.account(opened.sweep, plan, opened.place)
+    copies.say_mirrored(opened, plan)
     failed = False
     if probe:
         failed = probe_some(opened, plan, account, by, slots, join)

@@ -8,6 +8,8 @@ in the caller's process, once for each trial that came to an end. When `stop` is
 is started, and those that run are closed at their next measurement and have no record: the
 next run of the sweep continues them. They are waited for until `hurry` is set (None: it is
 `stop`), and then for some seconds.
+
+What a dispatcher has beside that is its own: that of Ray joins a cluster (see nodes.py).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import importlib
 import math
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +29,9 @@ from sweeper.lookup import named
 from sweeper.spec import Resources
 
 Dispatcher = Callable[..., None]
+
+# Threads of a library wait for a cluster that is lost: only os._exit ends this process.
+forsaken = threading.Event()
 
 
 def dispatcher(name: str) -> Dispatcher:

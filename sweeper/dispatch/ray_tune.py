@@ -37,11 +37,6 @@ os.environ.update(
         # The memory monitor's kill ends a whole run with "Caught unexpected exception".
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # A link that was cut says nothing: by default a call on it waits for minutes.
-        "RAY_grpc_client_keepalive_time_ms": "10000",
-        "RAY_grpc_client_keepalive_timeout_ms": "10000",
-        # So long after its head is lost, Ray ends this process by SIGABRT; we end it before.
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
         # Tune looks for mlflow, too, in this process and in the workers.
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -554,6 +549,8 @@ def prepare_token(address: str) -> None:
                 f"as RAY_AUTH_TOKEN_PATH, or put it in {path}"
             )
     os.environ["RAY_AUTH_MODE"] = "token"
+    # So long after its head is lost, Ray ends this process by SIGABRT; we end it before.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
     ray._raylet.Config.initialize("")  # It was read when Ray was imported.
 
 
@@ -636,6 +633,7 @@ def live_nodes() -> list[Node]:
     try:
         there = bounded(ray.nodes, JOIN_SECONDS)
     except TimeoutError as fault:
+        forsake()
         raise ClusterLost(f"the Ray cluster does not say which nodes it has: {fault}") from fault
     alive = [
         Node(
@@ -666,11 +664,12 @@ def asking(
 
 
 def ask(there: Sequence[Node], question: Question, watch: Watch) -> None:
-    task = ray.remote(nodes.answer).options(num_cpus=0, max_retries=0)
+    task = ray.remote(nodes.answer)
     given = {}
     for node in there:
         where = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        given[node.id] = task.options(scheduling_strategy=where).remote(question, node.id)
+        how = task.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
+        given[node.id] = how.remote(question, node.id)
     deadline = time.monotonic() + ASK_SECONDS
     wrong: dict[str, list[str]] = {}
     for node in there:
@@ -709,18 +708,19 @@ def watching(cluster: Mapping[str, Any], say: Say) -> Iterator[Watch | None]:
     watch = Watch(found(cluster["address"]), say)
     try:
         yield watch
-    except BaseException:
+    except Exception as fault:
         # What the loss of the head brings about is that loss.
-        watch.done.set()
-        if silence(watch.address) is not None:
-            forsake()
-        raise
+        if isinstance(fault, ClusterLost) or silence(watch.address) is None:
+            raise
+        raise watch.lost() from fault
     finally:
         watch.done.set()
 
 
 def forsake() -> None:
-    """Ray is not to take leave of a cluster that does not answer: it would wait for that."""
+    """Ray is not to take leave of a cluster that does not answer: it would wait for that, and so
+    do threads of its own, without which this process has to end."""
+    machine.forsaken.set()
     atexit.unregister(ray._private.worker.shutdown)
 
 
@@ -754,13 +754,17 @@ class Watch:
                     self.say(f"node {node.address} has joined")
 
     def refuse_lost(self) -> None:
+        if time.monotonic() - self._answered > LOST_SECONDS:
+            raise self.lost()
+
+    def lost(self) -> ClusterLost:
+        """What is to be raised; from here on Ray is left as it is."""
+        forsake()
         silent = time.monotonic() - self._answered
-        if silent > LOST_SECONDS:
-            forsake()
-            raise ClusterLost(
-                f"the Ray cluster at {self.address} has not answered for {silent:.0f} s; what is "
-                "done stays, and the same line goes on, there or on another cluster"
-            )
+        return ClusterLost(
+            f"the Ray cluster at {self.address} has not answered for {silent:.0f} s; what is "
+            "done stays, and the same line goes on, there or on another cluster"
+        )
 
     def look(self, resources: Resources, *, waits: bool) -> None:
         """Raises ClusterLost; says from time to time what is waited for, where nothing runs."""

@@ -173,7 +173,8 @@ def asked(
             continue
         with draft(folder) as below:
             try:
-                history = fetched(found, trial, store, below)
+                names = (*origin.curves, *origin.results)  # those that figures and tables show
+                history = fetched(found, store, below, names)
             except Incomplete as fault:
                 yield {"refused": f"{run}: {fault}"}
                 continue
@@ -198,10 +199,10 @@ def draft(folder: Folder) -> Iterator[Path]:
 
 
 def fetched(
-    found: Published, trial: Trial, store: MLflowStore, below: Path
+    found: Published, store: MLflowStore, below: Path, names: Iterable[str]
 ) -> tuple[Measurement, ...]:
-    """A trial's history; its files are in `below` then. Raises Incomplete where one of both is
-    not as it was delivered."""
+    """A trial's history (`names` as for `rebuilt`); its files are in `below` then. Raises
+    Incomplete where one of both is not as it was delivered."""
     arrived = found.arrived
     if arrived.get("record") != checksum(seal(plain(found.record))):
         raise Incomplete("its delivery has not come to its end")
@@ -219,7 +220,7 @@ def fetched(
             time.sleep(PAUSE_SECONDS)
     if len(sent) != arrived.get("points") or digest_of(sent) != arrived.get("digest"):
         raise Incomplete("its metrics are not those that were delivered")
-    history = rebuilt(sent, found.record)
+    history = rebuilt(sent, found.record, names)
     if history is None:
         raise Incomplete("no history has these metrics")
     if arrived.get("artifacts") != files_digest(manifest(below)):
@@ -308,21 +309,24 @@ def told(
 # --- the history --------------------------------------------------------------------------------
 
 
-def rebuilt(sent: Sequence[Point], record: Record) -> tuple[Measurement, ...] | None:
+def rebuilt(
+    sent: Sequence[Point], record: Record, names: Iterable[str] = ()
+) -> tuple[Measurement, ...] | None:
     """The history of which, with the record, these points are made (see parcel.points); None
-    where there is none. Names that MLflow does not take are known where the record has them."""
-    known = {accepted(name): name for name in record.result}
+    where there is none. Of the metrics whose names MLflow does not take those are called again as
+    they were that the record has, or that are among `names`."""
+    known = {accepted(name): name for name in (*names, *record.result)}
     last = max((point.step for point in sent), default=0)
 
     def of_result(point: Point) -> bool:
-        same = record.result.get(known.get(point.key, point.key)) == point.value
+        value = record.result.get(known.get(point.key, point.key))
         late = point.at_ms >= milliseconds(record.finished_at)
-        return same and late and point.step == last
+        return late and point.step == last and repr(value) == repr(point.value)
 
     measured = [point for point in sent if not of_result(point)]
     for some in (measured, sent):  # A measurement may be of the very moment of the end.
         history = tuple(joined(some, known, record.result))
-        if set(points(history, record)) == set(sent):
+        if digest_of(points(history, record)) == digest_of(sent):
             return history
     return None
 

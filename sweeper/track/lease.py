@@ -23,7 +23,7 @@ import secrets
 import socket
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -91,6 +91,16 @@ def take(folder: Path, first: int = 1) -> Lease:
             raise LeaseHeld(folder.name, winner.owner, winner.since, winner.attempt) from None
         sync_folder(folder)  # Else a power cut could have its number given out again.
     return lease
+
+
+def advance(folder: Path, lease: Lease, attempt: int) -> Lease:
+    """The same right under a higher number, which nobody else can have while this owner lives."""
+    assert attempt > lease.attempt, (attempt, lease)
+    further = replace(lease, attempt=attempt)
+    with using(path_of(folder, attempt)):
+        create(path_of(folder, attempt), seal(asdict(further)))
+        sync_folder(folder)
+    return further
 
 
 def create(path: Path, content: bytes) -> None:

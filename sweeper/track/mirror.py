@@ -59,6 +59,7 @@ SHARE = 10  # of the time that a copy takes is left between it and the next
 FINAL_SECONDS = 30.0  # that the last copy of an attempt is waited for
 COARSE_NS = 2 * 10**9  # in which a file system may not date two writings apart
 HELD = 200  # files that are open at once
+REREAD = 64 * 2**20  # bytes up to which a file with a new date is looked into before it is sent
 TRIES = 5
 STRAY_SECONDS = 3600.0  # after which an object that no manifest names is nobody's
 JOURNAL, LOG, TRIAL = "journal.jsonl", "log.txt", "trial.json"
@@ -113,10 +114,10 @@ class Mirror:
     seconds: float = SECONDS
 
     @classmethod
-    def at(cls, url: str, seconds: float = SECONDS) -> Mirror:
+    def at(cls, url: str, seconds: float | None = None) -> Mirror:
         """Raises SpecError for what is no address, or has a secret in it."""
         check_url(url)
-        return cls(url.rstrip("/"), seconds)
+        return cls(url.rstrip("/"), seconds or SECONDS)
 
     @property
     def remote(self) -> Remote:
@@ -174,7 +175,7 @@ def check_entry(trial_id: str, path: str, entry: Entry) -> None:
     if not is_below(path) or (OWN.fullmatch(first) and not OURS.fullmatch(first)):
         raise ValueError(f"{path!r} is no file of a trial")
     if "link" in entry:
-        if not is_below(os.path.normpath(f"{os.path.dirname(path) or '.'}/{entry['link']}")):
+        if not stays_inside(path, entry["link"]):
             raise ValueError(f"{path!r} leads out of the trial's folder")
         return
     if not entry["key"].startswith(f"trials/{trial_id}/") or not is_below(entry["key"]):
@@ -185,6 +186,16 @@ def check_entry(trial_id: str, path: str, entry: Entry) -> None:
 def is_below(path: str) -> bool:
     parts = PurePosixPath(path).parts
     return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
+
+
+def stays_inside(path: str, link: str) -> bool:
+    """Whether a link at `path` leads to below the trial's folder, whatever other links there
+    are: up from the folder that it is in, and then only down."""
+    down = [part for part in link.split("/") if part not in ("", ".")]
+    while down and down[0] == "..":
+        down.pop(0)
+    inside = os.path.normpath(f"{os.path.dirname(path) or '.'}/{link}")
+    return not link.startswith("/") and ".." not in down and is_below(inside)
 
 
 def manifest_at(remote: Remote, trial_id: str) -> Manifest | None:
@@ -342,14 +353,13 @@ def file_of(folder: Path, path: str, info: os.stat_result, there: Manifest | Non
         link = os.readlink(folder / path)
         kept = earlier if earlier == {"link": link} else None
         return replace(found, link=link, kept=kept)
-    same = earlier is not None and "link" not in earlier and earlier["bytes"] == info.st_size
-    if same and earlier["mtime_ns"] == info.st_mtime_ns:
-        same = (
-            earlier["at"] > info.st_mtime_ns + COARSE_NS
-            or sha256(folder / path) == earlier["sha256"]
-        )
-    elif same:
-        same = sha256(folder / path) == earlier["sha256"]
+    if earlier is None or "link" in earlier or earlier["bytes"] != info.st_size:
+        return found
+    if info.st_size > REREAD and info.st_mtime_ns > earlier["at"]:
+        return found  # Written since. A checkpoint may be replaced sooner than it can be read.
+    dated = earlier["mtime_ns"] == info.st_mtime_ns
+    sure = dated and earlier["at"] > info.st_mtime_ns + COARSE_NS
+    same = sure or sha256(folder / path) == earlier["sha256"]
     return replace(found, kept=earlier) if same else found
 
 
@@ -384,16 +394,15 @@ def walk(folder: Path, path: str) -> Iterator[tuple[str, os.stat_result]]:
         if stat.S_ISDIR(info.st_mode):
             for name in sorted(os.listdir(folder / path)):
                 yield from walk(folder, f"{path}/{name}")
-        elif stat.S_ISREG(info.st_mode):
-            yield path, info
-        elif stat.S_ISLNK(info.st_mode) and leads_inside(folder, path):
+        elif stat.S_ISREG(info.st_mode) or is_inner_link(folder, path, info):
             yield path, info
 
 
-def leads_inside(folder: Path, path: str) -> bool:
-    where = os.readlink(folder / path)
-    inside = os.path.normpath(f"{os.path.dirname(path) or '.'}/{where}")
-    return not os.path.isabs(where) and is_below(inside)
+def is_inner_link(folder: Path, path: str, info: os.stat_result) -> bool:
+    """One that says which checkpoint is the last, say: kept as a link, and never followed."""
+    if not stat.S_ISLNK(info.st_mode):
+        return False
+    return stays_inside(path, os.readlink(folder / path))
 
 
 def signature(info: os.stat_result) -> tuple[int, ...]:
@@ -483,6 +492,9 @@ class Copier:
             self._copy.bring_up_to_date(self._halted.is_set)
         except (Moving, Halted):
             return False
+        except Behind as fault:
+            self._say(str(fault))
+            return False
         except (SweeperError, OSError) as fault:
             self._say(f"{fault}; copied later")
             return False
@@ -492,9 +504,11 @@ class Copier:
     def _say(self, text: str) -> None:
         if self._said is None or self._said != text:
             self._said = text
-            with contextlib.suppress(SweeperError, OSError):
-                with concealing(self._copy.folder / LOG) as log:
-                    print(text, file=log)
+            with (
+                contextlib.suppress(SweeperError, OSError),
+                concealing(self._copy.folder / LOG) as log,
+            ):
+                print(text, file=log)
 
 
 def copy_rest(
@@ -603,7 +617,7 @@ def fill(remote: Remote, there: Manifest, folder: Path) -> None:
             draft.mkdir()
             for path, entry in sorted(there.files.items(), key=lambda it: "link" in it[1]):
                 receive(remote, draft / path, entry)
-            check(there, draft)
+            check(there, draft, remote.url)
             put_in_place(draft, folder)
         finally:
             remove(folder, draft.name)
@@ -625,14 +639,19 @@ def receive(remote: Remote, path: Path, entry: Entry) -> None:
     os.utime(path, ns=(entry["mtime_ns"], entry["mtime_ns"]))
 
 
-def check(there: Manifest, draft: Path) -> None:
+def check(there: Manifest, draft: Path, url: str) -> None:
     """Raises CorruptRecord where what came is no trial of this id, whoever wrote its checksums."""
-    description(draft / TRIAL, there.trial_id)
-    entries, _ = journal.read(draft / JOURNAL)
-    if len(entries) != there.entries:
-        raise CorruptRecord(f"{draft / JOURNAL}: {len(entries)} entries, not {there.entries}")
-    for name in there.results:
-        read_result(draft / name, Key(there.trial_id, RESULT.fullmatch(name)[1]))
+    try:
+        description(draft / TRIAL, there.trial_id)
+        entries, _ = journal.read(draft / JOURNAL)
+        if len(entries) != there.entries:
+            said = f"{len(entries)} entries, not {there.entries}"
+            raise CorruptRecord(f"{draft / JOURNAL}: {said}")
+        for name in there.results:
+            read_result(draft / name, Key(there.trial_id, RESULT.fullmatch(name)[1]))
+    except CorruptRecord as fault:
+        said = str(fault).replace(f"{draft}/", f"{url}: trial {there.trial_id}: ")
+        raise CorruptRecord(f"{said}: not believed") from fault
 
 
 def put_in_place(draft: Path, folder: Path) -> None:

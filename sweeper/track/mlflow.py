@@ -69,6 +69,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -223,7 +224,9 @@ class MLflowStore:
                     if file.is_dir:
                         left.append(file.path)
                     else:
-                        self._client.download_artifacts(there.run_id, file.path, str(folder))
+                        inside = (folder / file.path).parent
+                        inside.mkdir(parents=True, exist_ok=True)
+                        self._client.download_artifacts(there.run_id, file.path, str(inside))
 
     def trained(self, trials: Iterable[Trial]) -> set[str]:
         """The ids of those of which a valid result was published, whatever the evaluation."""

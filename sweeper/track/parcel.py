@@ -169,8 +169,8 @@ def points(history: Sequence[Measurement], record: Record | None) -> Iterator[Po
 
 def digest_of(some: Iterable[Point]) -> str:
     """Whatever their order: MLflow has a history for each name, and does not know whose was first
-    of those that were measured at once."""
-    lines = (f"{p.key}\0{p.value!r}\0{p.at_ms}\0{p.step}" for p in some)
+    of those that were measured at once. Nor does every database know a zero's sign."""
+    lines = (f"{p.key}\0{p.value + 0.0!r}\0{p.at_ms}\0{p.step}" for p in some)
     return checksum("\n".join(sorted(lines)).encode())
 
 

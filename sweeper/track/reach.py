@@ -86,8 +86,10 @@ class Refused(EnvironmentFault):
     def __init__(self, where: str, status: int):
         self.status = status
         what = f"MLflow at {where} answers {status}"
-        if status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
+        if status == http.HTTPStatus.UNAUTHORIZED:
             what += ": it wants another name or password (MLFLOW_TRACKING_USERNAME and _PASSWORD)"
+        elif status == http.HTTPStatus.FORBIDDEN:
+            what += ": this name may not (MLFLOW_TRACKING_USERNAME), or not this way"
         super().__init__(what)
 
 

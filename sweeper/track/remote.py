@@ -78,7 +78,7 @@ class Remote:
         return {key: content for key, content in found.items() if isinstance(content, bytes)}
 
     def put(self, key: str, content: bytes) -> None:
-        with self._asking() as (system, root):
+        with self._asking(writing=True) as (system, root):
             path = f"{root}/{key}"
             if protocol(system) not in LOCAL:
                 system.pipe_file(path, content)
@@ -100,7 +100,10 @@ class Remote:
             self.put(key, content)
             said.update(content)
             return said.hexdigest() if len(content) == size else None
-        with self._asking() as (system, root), system.open(f"{root}/{key}", "wb") as there:
+        with (
+            self._asking(writing=True) as (system, root),
+            system.open(f"{root}/{key}", "wb") as there,
+        ):
             while size and (piece := file.read(min(PIECE, size))):
                 if halted():
                     raise Halted
@@ -151,16 +154,16 @@ class Remote:
                     os.rmdir(os.path.dirname(path))
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[tuple[Any, str]]:
+    def _asking(self, writing: bool = False) -> Iterator[tuple[Any, str]]:
         """The one place in which whatever a client raises is caught."""
         try:
             yield opened(self.url, os.getpid())
         except (EnvironmentFault, Halted):
             raise
         except FileNotFoundError as fault:
-            if "bucket" in str(fault):
+            if writing or "specified bucket" in str(fault):  # As S3 says it.
                 raise EnvironmentFault(f"the mirror {self.url}: {one_line(fault)}") from fault
-            raise Absent(str(fault)) from fault
+            raise Absent(one_line(fault)) from fault
         except Exception as fault:
             raise EnvironmentFault(f"the mirror {self.url}: {one_line(fault)}") from fault
 

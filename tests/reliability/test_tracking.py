@@ -438,7 +438,8 @@ def test_what_a_killed_driver_and_its_courier_left_running_the_next_run_ends(
     origin = replace(origin, sweep="killed")
     # A run is created, and then MLflow is heard of no more.
     proxy.begin(lambda method, path, n: "hang" if path.endswith("/log-batch") else None)
-    driver = desk.start("run", "--dispatch", "inline")
+    # Offline, for the trials are those of another test, which would be taken over.
+    driver = desk.start("run", "--dispatch", "inline", "--offline")
     until(lambda: proxy.done["hang"])
     children = psutil.Process(driver.pid).children(recursive=True)
     for process in [driver, *children]:
@@ -448,7 +449,7 @@ def test_what_a_killed_driver_and_its_courier_left_running_the_next_run_ends(
     states = [run.status for run in runs(server.database) if origin.tag in run.tags]
     assert states == ["RUNNING"]
     proxy.begin()
-    ran = desk.type("run", "--dispatch", "inline")
+    ran = desk.type("run", "--dispatch", "inline", "--offline")
     assert ran.returncode == 0, ran.stderr
     check(*desk.trials, server.database, origin=origin)
     ended = [run for run in runs(server.database) if run.tags.get("sweeper.sweep") == "killed"]

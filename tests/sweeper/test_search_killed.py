@@ -193,6 +193,7 @@ def test_a_command_that_is_killed_amid_its_search_goes_on(desk: Desk):
 
 # ---- several workers at one study
 
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a server of our own."""
