@@ -148,4 +148,4 @@ def test_stopped_at_any_update_it_goes_on_to_the_same_end(
         assert equal(last_state(config, folder), end)
         # What one had measured before it was stopped is what the whole one measured there.
         assert all(measurement in whole for measurement in seen)
-    say(f"{name}: stopped at {stops} of {updates} updates (seed {fault_seed}): the same to the bit")
+    say(f"{name}: {stops} stops of {updates} updates (seed {fault_seed}): the same to the bit")
