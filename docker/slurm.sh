@@ -84,15 +84,23 @@ pass_on() { # SIGNAL
 }
 trap 'warned=yes; pass_on USR1' USR1
 trap 'pass_on TERM' TERM INT
-sweeper run "$@" "${cluster[@]}" &
-run=$!
-[ -z "$warned" ] || pass_on USR1 # It came just before there was something to pass it on to.
-code=0
-# A signal ends `wait`, too, before the run has ended.
-while [ -n "$again" ]; do
-  again="" code=0
-  wait "$run" || code=$?
-done
+await() { # COMMAND... -> $code; signals are for it
+  "$@" &
+  run=$! again=yes
+  [ -z "$warned" ] || pass_on USR1 # It came just before there was something to pass it on to.
+  # A signal ends `wait`, too, before the command has ended.
+  while [ -n "$again" ]; do
+    again="" code=0
+    wait "$run" || code=$?
+  done
+}
+await sweeper run "$@" "${cluster[@]}"
+if [ "$code" -eq 3 ] && [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
+  # This job may have died on another node, where for a minute it counts as alive.
+  echo "slurm.sh: sweeper ended with 3; once more in 70 s"
+  await sleep 70
+  if [ "$code" -eq 0 ]; then await sweeper run "$@" "${cluster[@]}"; else code=75; fi
+fi
 echo "slurm.sh: sweeper ended with $code"
 if [ "$code" -eq 75 ] && [ -n "$warned" ]; then
   scontrol requeue "$SLURM_JOB_ID"

@@ -72,18 +72,16 @@ class Caution:
                 self._judge(record)
         self._on_record(record)
 
-    def refuse(self, planned: int | None = None) -> None:
+    def refuse(self, planned: int | None = None, advice: str = "") -> None:
         """Raises Hopeless where the first trials all failed alike and that kept others from
-        being started; `planned` is how many there were to be, if that is known."""
+        being started; `planned` is how many there were to be, if that is known, and `advice`
+        what a person can do."""
         if not self.is_hopeless or (planned is not None and self.started >= planned):
             return
         left = 0 if planned is None else planned - self.started
         rest = f"{left:,} {'was' if left == 1 else 'were'} not" if left else "no more are"
         said = f"the first {ALIKE} trials all failed: {self._errors[0]}; {rest} started"
-        raise Hopeless(
-            f"{said}. Once it is mended, the same line with --retry failed does them all; "
-            "--keep-going goes on all the same"
-        )
+        raise Hopeless(f"{said}. {advice}" if advice else said)
 
     @property
     def is_hopeless(self) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -65,14 +67,39 @@ def why(folder: Path, before: Before, said: str = "") -> str:
         times = f", {len(hung)} times" if len(hung) > 1 else ""
         known.append(f"it hung ({silence(hung[-1])}){times}; its log has the stacks")
     if fatal := FATAL.findall(tail(folder / "log.txt", before.log)):
-        said = fatal[-1].decode()
-        known.append(f"crashed by {SIGNALS[said[0]]} ({said}); its log has the stacks")
-    peak = max((entry[it] for entry in since for it in journal.PEAKS[:1] if it in entry), default=0)
+        fault = fatal[-1].decode()
+        known.append(f"crashed by {SIGNALS[fault[0]]} ({fault}); its log has the stacks")
     if BY_RAY in said:
         known.append(f"killed by Ray's memory monitor, out of memory; {LESS.format(of='cpus')}")
-    elif memory := out_of_memory(peak, killed_for_memory() - before.killed):
+        return "; ".join(known)
+    here = attempts_here(folder, before.attempt)
+    if here and (
+        memory := out_of_memory(
+            peak_of(entry for entry in since if entry["attempt"] in here),
+            killed_for_memory() - before.killed,
+        )
+    ):
         known.append(memory)
+    elif not known and not here and (peak := peak_of(since)):
+        return f"{UNKNOWN}; it held {bytes_in_words(peak)} of memory at most"
     return "; ".join(known) or UNKNOWN
+
+
+def attempts_here(folder: Path, after: int) -> set[int]:
+    """Those since number `after` whose processes were on this machine: of another one it is not
+    known what memory it has, and whom its kernel has killed."""
+    try:
+        last = lease.latest(folder)
+        numbers = range(after + 1, last.attempt + 1 if last else 0)
+        return {number for number in numbers if lease.read(folder, number).here}
+    except (OSError, SweeperError):
+        return set()
+
+
+def peak_of(entries: Iterable[Mapping[str, Any]]) -> int:
+    """In bytes; 0: not known."""
+    of = journal.PEAKS[0]
+    return max((entry[of] for entry in entries if of in entry), default=0)
 
 
 def out_of_memory(peak: int, killed: int) -> str | None:
@@ -106,12 +133,12 @@ def control_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
 
 
 def killed_for_memory() -> int:
-    """How many processes the kernel has killed: of this control group, else of this machine."""
-    for path in (control_group() / "memory.events", Path("/proc/vmstat")):
-        with contextlib.suppress(OSError, ValueError):
-            for line in path.read_text().splitlines():
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
+    """How many processes of this control group the kernel has killed; 0 where that is not
+    counted. What is counted of the machine may be anybody's."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (control_group() / "memory.events").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
     return 0
 
 

@@ -18,7 +18,6 @@ from sweeper.hang import STACKS, Watched, silence
 from sweeper.memory import high_water
 from sweeper.track import journal, lease
 from sweeper.track.journal import Journal
-from sweeper.worker import Surroundings, bury
 
 LOOK_SECONDS = 1.0
 STACKS_SECONDS = 1.0  # to write them in
@@ -34,18 +33,21 @@ def main() -> None:
 def silent(watched: Watched) -> bool:
     """Waits until it has been silent for too long; False if it has ended before. Time counts
     in which this process ran, too: not that of a machine which slept."""
-    waited = 0.0
+    waited, stood = 0.0, False
     while waited < watched.seconds:
         began = time.monotonic()
         said = heard(min(LOOK_SECONDS, watched.seconds - waited))
         if said is not None:
             if not said:
                 return False
-            waited = 0.0
+            waited, stood = 0.0, False
         elif not lives(watched):
             return False
-        elif watched.expendable or not stopped(watched.pid):  # A person may stop what is theirs.
-            waited += min(time.monotonic() - began, 2 * LOOK_SECONDS)
+        else:
+            # A person may stop what is theirs, and let it go on a moment before the next look.
+            before, stood = stood, not watched.expendable and stopped(watched.pid)
+            if not before and not stood:
+                waited += min(time.monotonic() - began, 2 * LOOK_SECONDS)
     return True
 
 
@@ -152,6 +154,9 @@ def kill(pid: int) -> None:
 
 
 def record(watched: Watched, why: str) -> None:
+    # Here: every trial has a guard, and few come to this.
+    from sweeper.worker import Surroundings, bury
+
     sys.path.extend(entry for entry in watched.path if entry not in sys.path)
     deadline = time.monotonic() + watched.give_way
     while lives(watched) and time.monotonic() < deadline:

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sweeper.budget import unit_of
 from sweeper.track.lease import birth
 from sweeper.trial import Trial
 
@@ -67,6 +66,8 @@ class Watched:
 
 def silence(seconds: float) -> str:
     """ "no measurement for 30 min" """
+    from sweeper.budget import unit_of  # Of much that a guard, which each trial has, needs not.
+
     unit, length = unit_of(seconds)
     return f"no measurement for {seconds / length:.4g} {unit}"
 

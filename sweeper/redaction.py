@@ -177,6 +177,11 @@ def conceal(text: str) -> str:
     return pattern(known()).sub(HIDDEN, text)
 
 
+def in_one_line(text: object) -> str:
+    """What was said, without its secrets and line ends."""
+    return " ".join(conceal(str(text)).split())
+
+
 @lru_cache(maxsize=8)
 def pattern(values: frozenset[str]) -> re.Pattern[str]:
     """One that matches each of `values`, the longest first, and what looks like a secret."""

@@ -162,7 +162,7 @@ def remarks(sweep: Sweep, plan: Plan, place: Place) -> list[Problem]:
     said = f"{len(alone)} included trials are in no table, figure or claim ({which} ...)"
     mark = sweep.include[0].mark if sweep.include else None
     further = [
-        *(f"env:{name}: the variable {name} is not set here" for name in unset(plan)),
+        *(f"env:{name}: the variable {name} is not set here" for name in unset(plan.todo)),
         *(elsewhere(sweep, plan) if plan.todo else ()),
         *answers.remarks(plan.trials, place.data),
     ]
@@ -173,15 +173,19 @@ def remarks(sweep: Sweep, plan: Plan, place: Place) -> list[Problem]:
     ]
 
 
-def unset(plan: Plan) -> list[str]:
-    """The variables that the configurations of what is left to do name, and that are not set."""
-    distinct = {id(part): part for t in plan.todo for part in (t.config, t.evaluation)}.values()
+def unset(trials: Iterable[Trial]) -> list[str]:
+    """The variables that the configurations of the trials name, and that are not set."""
+    distinct = {id(part): part for t in trials for part in (t.config, t.evaluation)}.values()
     named = dict.fromkeys(name for part in distinct for name in references(part))
     return [name for name in named if not os.environ.get(name)]
 
 
 def refuse_unset(plan: Plan) -> None:
-    if names := unset(plan):
+    refuse_unset_of(plan.todo)
+
+
+def refuse_unset_of(trials: Iterable[Trial]) -> None:
+    if names := unset(trials):
         raise EnvironmentFault(*(f"env:{name}: the variable {name} is not set" for name in names))
 
 
@@ -208,12 +212,12 @@ def elsewhere(sweep: Sweep, plan: Plan) -> list[str]:
 
 def refuse_unlike(sweep: Sweep, plan: Plan, *, to_run: bool = False) -> None:
     """Raises EnvironmentFault where the results that stand were not all made alike, by the code
-    of now; with something left `to_run`, also where that would not be made like them."""
+    of now; with something `to_run`, also where that would not be made like them here."""
     stand = kept(plan)
     other = sum(plan.states[record.key] == "stale" for record in stand)
     said = [f"{other} of {len(stand)} were made by other code than that of now"] if other else []
     said += unlike([record.provenance for record in stand])
-    if to_run and plan.todo:
+    if to_run:
         said += elsewhere(sweep, plan)
     if said:
         raise EnvironmentFault(*(f"--strict: {line}" for line in said))
@@ -253,12 +257,16 @@ def search(
     *,
     hurry: threading.Event | None = None,
     retry: frozenset[str] = frozenset(),
+    proven: bool = False,
     keep_going: bool = False,
+    advice: str = "",
     about: Sequence[Trial] = (),
     say: Callable[[str], None] = lambda text: None,
     **further: Any,
 ) -> None:
-    """Run the trials that the studies of a search ask for; `further` is what searching.Searching
+    """Run the trials that the studies of a search ask for; `keep_going` and `advice` are as for
+    `train`. What fails is ordinary in a search: where it is `proven`, for trials of it have come
+    to something, those that fail alike do not end it. `further` is what searching.Searching
     is made with."""
     from sweeper.searching import Searching
 
@@ -280,7 +288,9 @@ def search(
             limits=sweep.budget.per_trial,
             retry=retry,
             halving=searching.halving,
-            keep_going=keep_going,
+            proven=proven,
+            keep_going=keep_going or proven,
+            advice=advice,
             about=about,
             say=say,
         )
@@ -370,17 +380,23 @@ def get_finished(plan: Plan, place: Place, say: Callable[[str], None]) -> int:
 
 
 def copy_left(
-    ids: set[str], place: Place, todo: set[str], seconds: float = float("inf")
+    ids: set[str],
+    place: Place,
+    todo: set[str],
+    seconds: float = float("inf"),
+    *,
+    strays: bool = False,
 ) -> tuple[list[str], str | None]:
     """Copies to the mirror what it lacks of the trials in `todo`, and those of `ids` that it has
-    nothing of, in `seconds`: the ids of which it could not, and why."""
+    nothing of, in `seconds`: the ids of which it could not, and why. `strays` are cleared there,
+    if they are to be."""
     here = ids.intersection(place.folder.ids())
     try:
         unknown = here - place.mirror.ids()
     except EnvironmentFault as fault:
         return sorted(here & todo), str(fault)
     wanted = sorted(here & (todo | unknown))
-    return copy_rest(place.mirror, place.store / "trials", wanted, seconds)
+    return copy_rest(place.mirror, place.store / "trials", wanted, seconds, strays=strays)
 
 
 def with_tried(sweep: Sweep, plan: Plan, place: Place) -> Plan:
@@ -392,24 +408,27 @@ def with_tried(sweep: Sweep, plan: Plan, place: Place) -> Plan:
 
 def refuse_unreachable(place: Place) -> None:
     """Raises Away where MLflow does not answer now, and has answered before; EnvironmentFault
-    where none ever has, where it does not let us in, or is none."""
+    where none ever has, where it does not let us in, or is none. One that answers is
+    remembered in the store."""
     try:
         reach(place.shared)
         admitted(place.shared)
     except Away as fault:
         raise away(fault, place) from fault
+    place.folder.prepare()
+    remember_answer(place.folder, place.shared)
 
 
 def take_over(sweep: Sweep, plan: Plan, place: Place) -> Taken:
     """Make the store's own what others have published of the trials that are to be run and of
-    which there is nothing here. Raises what `refuse_unreachable` does, and Away where MLflow
-    cannot be asked now, and could be before."""
+    which there is nothing here. Raises what `refuse_unreachable` does, Away where MLflow cannot
+    be asked now, and could be before, and EnvironmentFault where the store cannot be written."""
     wanted = adoptable(plan, place)
     codes = {ref: code_digest(ref) for ref in {trial.trainer for trial in wanted}}
     asked = [(trial, codes[trial.trainer]) for trial in wanted]
     try:
         taken = adopting.take_over(asked, place.folder, place.shared, origin(sweep))
-    except EnvironmentFault as fault:
+    except adopting.Unasked as fault:
         raise away(fault, place) from fault
     remember_answer(place.folder, place.shared)
     return taken
@@ -421,6 +440,11 @@ def away(fault: EnvironmentFault, place: Place) -> EnvironmentFault:
         return Away(*fault.problems)
     said = "--offline starts without it, and `sweeper sync` delivers later"
     return EnvironmentFault(f"{fault}; {said}")
+
+
+def trains(plan: Plan) -> bool:
+    """Whether a run would train something: not only score it, or wait for who is at it."""
+    return any(plan.states[trial.key] not in ("unscored", "running") for trial in plan.todo)
 
 
 def adoptable(plan: Plan, place: Place) -> list[Trial]:
@@ -489,11 +513,6 @@ def members(sweep: Sweep, place: Place) -> list[owner.Member]:
 def last_owner(sweep: Sweep, place: Place) -> owner.Member | None:
     """The last process that trained the sweep as its owner, whether it lives or not."""
     return owner.latest(owner_path(sweep, place))
-
-
-def owned(sweep: Sweep, place: Place) -> Lease | None:
-    """The lease of the process that trains the sweep now, if one does."""
-    return owner.live(owner_path(sweep, place))
 
 
 def owner_path(sweep: Sweep, place: Place) -> Path:
@@ -602,6 +621,7 @@ def train(
     planned: int | None = None,
     proven: bool = False,
     keep_going: bool = False,
+    advice: str = "",
     about: Sequence[Trial] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -611,8 +631,9 @@ def train(
     trained; with `probe` each is stopped once it has said something of its cost. Those of a
     search that are behind are ended by `halving`. Raises Hopeless where the first of those that
     are `planned` fail alike, unless it is to `keep_going`; `proven`: this code has come to
-    results already (see caution.py). Of a cluster the nodes are asked whether they can run the
-    trials `about`, and `say` is told what becomes of it."""
+    results already (see caution.py); `advice` is what it says that can be done. Of a cluster the
+    nodes are asked whether they can run the trials `about`, and `say` is told what becomes of it.
+    """
     surroundings = Surroundings(
         store=place.store,
         data=place.data,
@@ -642,7 +663,7 @@ def train(
         **of_cluster,
     )
     if not stop.is_set():
-        caution.refuse(planned)
+        caution.refuse(planned, advice)
 
 
 def tables(

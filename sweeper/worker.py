@@ -28,16 +28,16 @@ from sweeper.hang import Guard, Hung, guarded, writing_crashes
 from sweeper.memory import Peak
 from sweeper.pulse import every
 from sweeper.record import COST, PROGRESS, Record, State
-from sweeper.redaction import conceal, concealing, resolved
+from sweeper.redaction import concealing, in_one_line, resolved
 from sweeper.spec.sweep import Limits
 from sweeper.track.folder import Attempt, FencedOut, Folder, LeaseHeld
-from sweeper.track.mirror import FINAL_SECONDS, Copier, Mirror, bring
+from sweeper.track.mirror import Copier, Mirror, bring
+from sweeper.track.remote import away, never
 from sweeper.trainer import Run, measurements
 from sweeper.trial import Trial
 
 HEARTBEAT_SECONDS = 15.0  # A lease seen from another machine expires after four of these.
 POLL_SECONDS = 0.5
-STOP_SECONDS = 5.0  # that the last copy of a trial that was told to stop is waited for
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -80,10 +80,6 @@ class Surroundings:
     def __post_init__(self) -> None:
         assert self.store.is_absolute(), self.store
         assert self.data is None or self.data.is_absolute(), self.data
-
-
-def never() -> bool:
-    return False
 
 
 def execute(
@@ -133,16 +129,20 @@ def execute(
                 attempt.abandon(reason, peak.read())
             finally:
                 if copier is not None:
-                    waiting = STOP_SECONDS if reason == "stopped" else FINAL_SECONDS
-                    copier.end(waiting, last=ours)
+                    copier.end(last=ours)
 
 
 def mirrored(store: Folder, trial: Trial, surroundings: Surroundings) -> str | None:
     """Gets what the mirror has of a trial and the store has not, or not so far. What keeps it
-    from that is returned, to be said: training goes on from what there is."""
+    from that is returned, to be said: training goes on from what there is. A mirror that was
+    away a moment ago is not asked, nor for what needs no more training."""
     if surroundings.mirror is None:
         return None
+    if (why := away(surroundings.mirror.url)) is not None:
+        return f"{why}; going on from what there is here"
     try:
+        if store.is_trained(trial.id):
+            return None
         bring(surroundings.mirror, store.path(trial.id))
     except LeaseHeld:
         return None  # Another process is at it, which has done this.
@@ -409,7 +409,7 @@ def record_of(trial: Trial, attempt: Attempt, state: State, **fields: object) ->
 
 
 def one_line(error: Exception) -> str:
-    said = " ".join(conceal(str(error)).split())
+    said = in_one_line(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

@@ -38,18 +38,17 @@ def sync(opened: Opened) -> None:
     sweep, place = opened.sweep, opened.place
     plan = run.look(sweep, place)
     place.folder.prepare()
-    copied = True
-    if place.mirror is not None:
-        place.mirror.reach()
-        copied = copies.copy_left(opened, plan, plan.trials, seconds=float("inf"))
     courier = run.courier(sweep, plan, place, again=True)
     damage: list[str] = []
     run.results(sweep, plan, place, courier, damage=damage)
-    if courier.close(timeout=600):
+    delivered = not courier.close(timeout=600)
+    if delivered:
+        click.echo(f"MLflow has all {len(plan.records) - len(plan.damage)} records")
+    else:
         click.echo(undelivered(courier), err=True)
-        sys.exit(UNFIT)
-    click.echo(f"MLflow has all {len(plan.records) - len(plan.damage)} records")
-    if not copied:
+    copies.reach(opened)  # Only now: neither of the two is to wait for the other.
+    copied = copies.copy_left(opened, plan, plan.trials, thorough=True)
+    if not (delivered and copied):
         sys.exit(UNFIT)
     admit_damage(plan, place, damage)
 

@@ -14,14 +14,12 @@ from sweeper.trial import Trial
 
 
 def with_mirrored(opened: Opened, plan: Plan) -> Plan:
-    """The plan with what the mirror has finished, which is got from there. Raises
-    EnvironmentFault where that cannot be used: before any trial."""
+    """The plan with what the mirror has finished, which is got from there; it was reached."""
     from sweeper import run
 
     sweep, place = opened.sweep, opened.place
     if place.mirror is None:
         return plan
-    place.mirror.reach()
     came = run.get_finished(plan, place, say)
     if not came:
         return plan
@@ -38,11 +36,16 @@ def say_mirrored(opened: Opened, plan: Plan) -> None:
         say(f"{there} finished {what} at the mirror: a run gets {'it' if there == 1 else 'them'}")
 
 
-def copy_left(
-    opened: Opened, plan: Plan, todo: Iterable[Trial], seconds: float | None = None
-) -> bool:
-    """Copies what the workers could not, in `seconds` (None: what there is for deliveries);
-    whether the mirror has all."""
+def reach(opened: Opened) -> None:
+    """Raises EnvironmentFault where there is a mirror and it cannot be used: before any trial."""
+    if opened.place.mirror is not None:
+        opened.place.mirror.reach()
+
+
+def copy_left(opened: Opened, plan: Plan, todo: Iterable[Trial], *, thorough: bool = False) -> bool:
+    """Copies what the workers could not, in the time that there is for deliveries, or `thorough`ly:
+    in as much as it takes, and what cut copies left there is cleared. Whether the mirror has
+    all."""
     from sweeper import run
 
     sweep, place = opened.sweep, opened.place
@@ -50,8 +53,8 @@ def copy_left(
         return True
     ids = {trial.id for trial in plan.trials}
     ids |= {it.trial_id for it in sweep.found.tried if it.trial_id} if sweep.found else set()
-    seconds = seconds_to_deliver() if seconds is None else seconds
-    left, why = run.copy_left(ids, place, {trial.id for trial in todo}, seconds)
+    seconds = float("inf") if thorough else seconds_to_deliver()
+    left, why = run.copy_left(ids, place, {it.id for it in todo}, seconds, strays=thorough)
     if left:
         trials = "1 trial is" if len(left) == 1 else f"{len(left)} trials are"
         say(f"{trials} still to be copied: {why}; later: {again('sync', opened)}")

@@ -96,12 +96,12 @@ def main(context: click.Context) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """A sweep file that was read, and where its things are; `given` is what the person gave
-    beside the file, as words of a command line. `searched` is the sweep as the file says it,
+    beside the file: options and their values. `searched` is the sweep as the file says it,
     where that has a search: `sweep` is that of what it has found."""
 
     sweep: Sweep
     place: Any  # run.Place
-    given: tuple[str, ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
     searched: Sweep | None = None
 
     def looked_up(self) -> Opened:
@@ -190,7 +190,8 @@ def address_options(command: Callable) -> Callable:
         is_flag=True,
         expose_value=False,
         callback=note,
-        help="Also where no node of the cluster has room for a trial yet.",
+        help="Also where no node of the cluster has room for a trial yet; --slots then says how "
+        "many trials are at once when nodes have come.",
     )
     return address(wait(command))
 
@@ -199,10 +200,13 @@ def cluster() -> Any:
     """The dispatch.nodes.Cluster that the verb is to join; None: Ray on this machine."""
     from sweeper.dispatch.nodes import Cluster
 
-    meta = click.get_current_context().meta
+    context = click.get_current_context()
+    meta, slots = context.meta, context.params.get("slots")
     address, wait = meta.get(f"{CLUSTER}.address"), meta.get(f"{CLUSTER}.wait", False)
     if wait and not address:
         raise click.UsageError("--wait goes with --address")
+    if wait and slots is None:
+        raise click.UsageError("--wait needs --slots: how many trials at once when nodes have come")
     return Cluster(address=address, wait=wait) if address else None
 
 
@@ -262,11 +266,11 @@ def read_sweep(file: str, profile: str, sets: tuple[str, ...] = ()) -> Sweep:
     return read(file, profile=profile, overrides=sets)
 
 
-def given() -> tuple[str, ...]:
+def given() -> tuple[tuple[str, str], ...]:
     """What of `sweep_options` stands on the command line and is no default, to be said again:
     what the environment says, it says again by itself."""
     context = click.get_current_context()
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     for name in ("profile", "sets", "store", "data", "tracking", "mirror", "mirror_every"):
         option = next((it for it in context.command.params if it.name == name), None)
         if option is None:
@@ -278,7 +282,7 @@ def given() -> tuple[str, ...]:
             value = without_secrets(value)
         for one in value if isinstance(value, tuple) else (value,):
             if str(one) != str(option.default):
-                found += [option.opts[0], str(one)]
+                found.append((option.opts[0], str(one)))
     return tuple(found)
 
 

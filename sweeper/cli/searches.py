@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,18 @@ import click
 from sweeper.budget import Account
 from sweeper.cli.frame import Opened, cluster
 from sweeper.cli.stops import STOPPED, stopping
-from sweeper.cli.words import listed, remember
+from sweeper.cli.words import listed, plainly, remember
 from sweeper.record import COST, Record
 from sweeper.spec.search_types import ENDED, Found, Promote, SearchSpec, Tried, came_to
 from sweeper.trial import Key, Trial
+
+MEASURED = ("complete", "pruned")  # states of what was tried and came to something
+
+# What can be done where the first trials all failed alike.
+GOING_ON = (
+    "Once it is mended, the same line with --retry failed goes on; "
+    "--keep-going goes on all the same"
+)
 
 
 def say_studies(opened: Opened, as_json: bool) -> None:
@@ -60,6 +69,17 @@ def made_by_other(opened: Opened) -> frozenset[str]:
 
     states = run.look_again(opened.sweep, opened.sweep.found.trials, opened.place).states
     return frozenset(key.trial_id for key, state in states.items() if state == "stale")
+
+
+def is_proven(opened: Opened, studies: Sequence[Any]) -> bool:
+    """Whether a trial has come to something already, by the code of now."""
+    from sweeper import run
+
+    stale = made_by_other(opened)
+    if any(it.state in MEASURED and it.trial_id not in stale for it in opened.sweep.found.tried):
+        return True
+    own = tuple(study.own for study in studies)
+    return "done" in run.look_again(opened.sweep, own, opened.place).states.values()
 
 
 def of_other(tried: Sequence[Tried], stale: frozenset[str]) -> str:
@@ -142,6 +162,7 @@ def search(
     retry: tuple[str, ...],
     delivering: Callable,
     keep_going: bool = False,
+    strict: bool = False,
     own: Callable[[Opened], None] | None = None,
 ) -> tuple[Opened, str | None]:
     """Run what is left of the studies, and look up what they found; and what of the budget is
@@ -157,6 +178,9 @@ def search(
     for line in stand(opened):
         click.echo(line, err=True)
     if not opened.sweep.found.complete:
+        run.refuse_unset_of([*plan.todo, *(study.own for study in studies)])
+        if strict:  # What is tried next is compared with what was tried.
+            run.refuse_unlike(sweep, run.with_tried(opened.sweep, plan, place), to_run=True)
         place.folder.prepare()
         if own is not None:
             own(opened)
@@ -249,12 +273,14 @@ def search_visibly(
             stop,
             hurry=signalled,
             retry=frozenset(retry),
+            proven=is_proven(opened, studies),
             keep_going=keep_going,
+            advice=GOING_ON,
             there=studies,
             account=account,
             on_begin=watch.begin,
             on_tell=told,
             about=[it.own for it in studies],
-            say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
+            say=partial(plainly, console),
         )
     return signalled.is_set()

@@ -146,8 +146,9 @@ class Stops:
         if heeded:
             signal.pthread_kill(threading.main_thread().ident, heeded[0])
         else:
-            self.signalled.set()
-            self.stop.set()
+            self.hear(SIGNALS[1])
+            with contextlib.suppress(OSError):  # It is over.
+                self._mouth.send(b"\0")  # No signal: the time is to be watched over from now on.
 
     def seconds_to_next(self) -> float | None:
         if not self.signalled.is_set():

@@ -39,6 +39,7 @@ from sweeper.cli.words import (
     complain,
     listed,
     merged,
+    plainly,
     refuse_damage,
     remember,
     shared_with,
@@ -62,7 +63,13 @@ from sweeper.track.reach import Away
 from sweeper.trial import Trial
 
 LISTED = 200  # trials that a plan lists unless it is asked for all
-LINES = 10  # on results of others that cannot be taken over
+LINES = 10  # on results of others that cannot be adopted
+
+# What can be done where the first trials all failed alike.
+GOING_ON = "--keep-going goes on all the same"
+RETRYING = f"Once it is mended, the same line with --retry failed does them all; {GOING_ON}"
+SCORING = f"Once it is mended, the same line scores them all; {GOING_ON}"
+PROBING = "Once it is mended, the same line with --retry failed probes them all"
 
 retry_option = click.option(
     "--retry", multiple=True, type=click.Choice(RETRIABLE), help="Run these again, too."
@@ -128,7 +135,7 @@ def run_sweep(
 ) -> None:
     """Train what is missing, print and write the tables, draw the figures.
 
-    With --tracking, what others have finished there is not trained again: it is taken over."""
+    With --tracking, what others have finished there is not trained again: it is adopted."""
     from sweeper import run
     from sweeper.live import title
 
@@ -137,8 +144,7 @@ def run_sweep(
     if online and opened.searched is not None and not opened.sweep.found.complete:
         with suppress(Away):
             run.refuse_unreachable(opened.place)
-    if opened.place.mirror is not None:
-        opened.place.mirror.reach()
+    copies.reach(opened)
     if opened.searched is not None:
         refuse_where(where)
         owns = not opened.sweep.found.complete
@@ -149,6 +155,7 @@ def run_sweep(
             retry,
             delivering,
             keep_going,
+            strict,
             partial(own, join=join) if owns else None,
         )
     sweep, place = opened.sweep, opened.place
@@ -156,10 +163,14 @@ def run_sweep(
     refuse_damage(plan, place)
     run.refuse_unset(plan)
     plan = copies.with_mirrored(opened, plan)
-    if online and plan.todo:
+    asks = online and can_ask(opened, plan)
+    if plan.todo and not owns:
+        place.folder.prepare()
+        own(opened, join)
+    if asks:
         plan = with_others(opened, plan)
     if strict:
-        run.refuse_unlike(sweep, plan, to_run=True)
+        run.refuse_unlike(sweep, plan, to_run=bool(plan.todo))
     account = run.account(sweep, plan, place)
     if plan.todo and account.limited and not to_budget:
         expected = run.estimated(sweep, plan, place, by, slots, cluster())
@@ -168,8 +179,6 @@ def run_sweep(
         for line in costs.doubts(sweep, plan, expected, spent):
             click.echo(line, err=True)
     place.folder.prepare()
-    if plan.todo and not owns:
-        own(opened, join)
     # Finding out what the machine has loads Ray: not where there is nothing to do.
     needed = plan.todo and not reached
     machine = run.Machine.for_(sweep, by, slots, cluster()) if needed else None
@@ -200,6 +209,7 @@ def run_sweep(
             ended,
             account=account,
             keep_going=keep_going,
+            advice=RETRYING,
         )
         plan = run.look_again(sweep, plan.trials, place, chosen=plan.chosen)
         made = run.results(sweep, plan, place, outcome.courier, damage=damage)
@@ -218,6 +228,8 @@ def run_sweep(
     if outcome.stopped:
         click.echo("stopped; the same line again does what is left", err=True)
         sys.exit(STOPPED)
+    if strict:
+        run.refuse_unlike(sweep, plan)  # The machines of a cluster may differ.
     if reached:
         click.echo(f"budget reached: {reached}; the search is not over", err=True)
         sys.exit(BUDGET)
@@ -269,6 +281,7 @@ def evaluate_sweep(
     plan = run.look(sweep, place, where=where)
     refuse_damage(plan, place)
     run.refuse_unset(plan)
+    copies.reach(opened)
     plan = copies.with_mirrored(opened, plan)
     chosen = {trial.id for trial in (named(plan.trials, ids) if ids else plan.trials)}
     todo = [trial for trial in plan.to_score if trial.id in chosen]
@@ -290,7 +303,15 @@ def evaluate_sweep(
                 lost.append((trial, record))
 
         outcome.stopped = machine is not None and train_visibly(
-            sweep, plan, todo, place, machine, ended, score_only=True, keep_going=keep_going
+            sweep,
+            plan,
+            todo,
+            place,
+            machine,
+            ended,
+            score_only=True,
+            keep_going=keep_going,
+            advice=SCORING,
         )
         plan = run.look_again(sweep, plan.trials, place)
         made = run.results(sweep, plan, place, outcome.courier, damage=damage)
@@ -331,42 +352,56 @@ def own(opened: Opened, join: bool) -> None:
     try:
         stops.leaving.append(click.get_current_context().with_resource(right))
     except LeaseHeld as held:
+        aged = "; if it has died, this line works in a minute" if held.ages else ""
         raise EnvironmentFault(
             f"{opened.sweep.name} ({opened.sweep.variant}) is being run by {held.owner} since "
             f"{clock(held.since)}; `{again('status', opened)}` shows how far it is, "
-            f"`{again('stop', opened)}` stops it; --join trains beside it"
+            f"`{again('stop', opened)}` stops it; --join trains beside it{aged}"
         ) from None
 
 
+def can_ask(opened: Opened, plan: Plan) -> bool:
+    """Whether MLflow is of use to the run, and answers; that it is away is said."""
+    from sweeper import run
+
+    if not run.adoptable(plan, opened.place) and not run.trains(plan):
+        return False
+    try:
+        run.refuse_unreachable(opened.place)
+    except Away as fault:
+        click.echo(f"what others have finished is not known: {fault}", err=True)
+        return False
+    return True
+
+
 def with_others(opened: Opened, plan: Plan) -> Plan:
-    """The plan after what others have finished was taken over, of which a line is said."""
+    """The plan after what others have finished was adopted, of which a line is said."""
     from sweeper import run
 
     sweep, place = opened.sweep, opened.place
     where = without_secrets(place.shared)
     wanted = run.adoptable(plan, place)
+    if not wanted:
+        return plan
+    remember(opened, plan, begun=True)  # Or a gc would take what comes for nobody's.
     try:
-        run.refuse_unreachable(place)
-        if not wanted:
-            return plan
-        place.folder.prepare()
-        remember(opened, plan, begun=True)  # Or a gc would take what comes for nobody's.
         taken = run.take_over(sweep, plan, place)
     except Away as fault:
         click.echo(f"what others have finished is not known: {fault}", err=True)
-        return plan
+        # What came before it went away is here.
+        return run.look_again(sweep, plan.trials, place, plan.retry, chosen=plan.chosen)
     if taken.keys:
         were = "was" if len(taken.keys) == 1 else "were"
         said = f"{len(taken.keys)} of {len(wanted)} trials {were} finished by others ({where})"
-        click.echo(f"{said}: taken over", err=True)
+        click.echo(f"{said}: adopted", err=True)
     if taken.stale:
         have = "has a result" if taken.stale == 1 else "have results"
         said = f"{taken.stale} {have} there that other code made"
-        click.echo(f"{said}: not taken over", err=True)
+        click.echo(f"{said}: not adopted", err=True)
     for said in taken.refused[:LINES]:
-        click.echo(f"not taken over: {said}", err=True)
+        click.echo(f"not adopted: {said}", err=True)
     if more := len(taken.refused[LINES:]):
-        click.echo(f"and {more} more that were not taken over", err=True)
+        click.echo(f"and {more} more that were not adopted", err=True)
     return run.look_again(sweep, plan.trials, place, plan.retry, chosen=plan.chosen)
 
 
@@ -414,6 +449,7 @@ def train_visibly(
     account: Account | None = None,
     score_only: bool = False,
     keep_going: bool = False,
+    advice: str = "",
 ) -> bool:
     """Run what is left, as far as the `account` reaches, under a live view (a line a trial
     where there is no terminal); whether it was stopped by a signal."""
@@ -458,8 +494,9 @@ def train_visibly(
             planned=len(todo),
             proven=plan.counts["done"] > 0,
             keep_going=keep_going,
+            advice=advice,
             about=todo,
-            say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
+            say=partial(plainly, console),
         )
     return signalled.is_set()
 
@@ -504,6 +541,8 @@ def plan_sweep(
     a value that nothing is known of."""
     from sweeper import run
 
+    if join and not probe:
+        raise SpecError("--join says beside what --probe trains: give that, too")
     if opened.searched is not None:
         refuse_where(where)
         searches.say_studies(opened, as_json)
@@ -603,6 +642,8 @@ def probe_some(
             limits=opened.sweep.budget.per_trial,
             retry=plan.retry,
             probe=True,
+            planned=len(trials),
+            advice=PROBING,
             about=trials,
             say=lambda text: click.echo(text, err=True),
         )

@@ -257,12 +257,12 @@ class Asked:
         return f"{record.error}; {ended}; its log is {log}; {self.retry(now)} runs it again"
 
     def source(self, trial: Trial) -> str:
-        """From which run somebody's result was taken over, if it was."""
+        """From which run somebody's result was adopted, if it was."""
         found = adopting.source_of(self.folder.entries(trial.id), trial.evaluation_id)
         if found is None:
             return ""
         host = f" on {found['host']}" if found.get("host") else ""
-        return f"{host}; taken over from MLflow run {found['run']} ({found['uri']})"
+        return f"{host}; adopted from MLflow run {found['run']} ({found['uri']})"
 
     def retry(self, now: str) -> str:
         return f"{again('run', self.opened)} --retry {now}"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sweeper.changes import Changes
-from sweeper.cli.frame import Opened
+from sweeper.cli.frame import Opened, main
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.merges import Merge
 from sweeper.plan import STATES, Plan
@@ -42,8 +42,10 @@ def summary(sweep: Sweep, counts: dict[str, int], todo: int) -> str:
 
 def again(verb: str, opened: Opened) -> str:
     """ "sweeper run toy.yaml --profile paper": the verb on the same sweep at the same place, as
-    a shell takes it."""
-    return shlex.join(["sweeper", verb, str(opened.sweep.source), *opened.given])
+    a shell takes it, with what was given of the options that this verb has, too."""
+    known = {name for option in main.commands[verb].params for name in option.opts}
+    given = [word for pair in opened.given if pair[0] in known for word in pair]
+    return shlex.join(["sweeper", verb, str(opened.sweep.source), *given])
 
 
 def refuse_damage(plan: Plan, place: Any) -> None:
@@ -168,7 +170,9 @@ def show(tables: list, style: str) -> None:
 
 
 def undelivered(courier: Any) -> str:
-    return f"{courier.undelivered} deliveries to MLflow are still to be made: {courier.problem}"
+    count = courier.undelivered
+    what = "1 delivery to MLflow is" if count == 1 else f"{count:,} deliveries to MLflow are"
+    return f"{what} still to be made: {courier.problem}"
 
 
 def complain(plan: Plan, opened: Opened, tables: Sequence[Any] = ()) -> None:
@@ -188,6 +192,11 @@ def complain(plan: Plan, opened: Opened, tables: Sequence[Any] = ()) -> None:
         click.echo(f"{record.state}: {title(trial)}: {record.error} ({log})", err=True)
     if told:
         click.echo(f"{again('logs', opened)} shows what they printed", err=True)
+
+
+def plainly(console: Any, text: str) -> None:
+    """A line as it is, above a live view."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def shown(path: Path) -> str:

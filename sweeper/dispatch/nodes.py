@@ -77,7 +77,7 @@ def refuse_small(resources: Resources, nodes: Sequence[Node]) -> None:
     if not room(resources, nodes):
         raise EnvironmentFault(
             f"a trial asks for {wanted(resources)} on one node, and no node has that: "
-            f"{had(nodes)}; change resources, or --wait for a node that has it"
+            f"{had(nodes)}; change resources, or wait for a node that has it (--wait, with --slots)"
         )
 
 
@@ -241,9 +241,9 @@ def unseen(asked: Question, node: str) -> list[str]:
     return [f"what it writes in {asked.store} is not seen at the driver: mount the one store there"]
 
 
-def refuse(wrong: Mapping[str, Sequence[str]]) -> None:
-    """Raises EnvironmentFault with all that is wrong at each address."""
-    said = [f"node {address}: {what}" for address, all_of in wrong.items() for what in all_of]
+def refuse(wrong: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Raises EnvironmentFault with all that is wrong at each address, once."""
+    said = dict.fromkeys(f"node {address}: {what}" for address, all_of in wrong for what in all_of)
     if said:
         raise EnvironmentFault(*said)
 
@@ -262,7 +262,7 @@ def comply(asked: Question, trial: Trial, address: str) -> None:
     node = f"late-{secrets.token_hex(4)}"
     mine = replace(asked, trials=(trial,))
     try:
-        refuse({address: answer(mine, node)})
+        refuse([(address, answer(mine, node))])
     finally:
         with contextlib.suppress(OSError):
             (asked.store / f"{asked.word}-{node}").unlink()

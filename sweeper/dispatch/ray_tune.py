@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import logging
 import math
+import operator
 import os
 import queue
 import secrets
@@ -61,6 +62,7 @@ from sweeper.errors import EnvironmentFault
 from sweeper.record import Record
 from sweeper.spec import Resources
 from sweeper.track.folder import FencedOut, Folder, LeaseHeld, make
+from sweeper.track.sealed import names_in
 from sweeper.trial import Key, Trial
 from sweeper.worker import Surroundings, bury, execute
 
@@ -88,7 +90,8 @@ Say = Callable[[str], None]
 class Job:
     """What goes to a worker. `path` is where the driver finds modules; `stop` a file whose
     existence asks the worker to stop; `made_by` what the driver runs by (provenance.running);
-    `question` what a node that came later has not been asked yet."""
+    `question` what each worker's process asks itself before its first trial: its node may have
+    come later than those that were asked at the start."""
 
     trial: Trial
     surroundings: Surroundings
@@ -315,7 +318,12 @@ class Worker(tune.Trainable):
             if job.question is not None:
                 nodes.comply(job.question, job.trial, ray.util.get_node_ip_address())
             provenance.refuse_other(job.made_by, job.trial.trainer)
-            record = execute(job.trial, job.surroundings, stopped=job.stop.exists)
+            # The store's root has few entries, so this is cheap at every measurement.
+            record = execute(
+                job.trial,
+                job.surroundings,
+                stopped=lambda: job.stop.name in names_in(job.stop.parent),
+            )
         except Exception as fault:
             fault.add_note(traceback.format_exc())
             return {"done": True, "fault": fault}
@@ -410,6 +418,7 @@ def settle(ended: Ended, surroundings: Surroundings, on_record: Callable[[Record
 def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -> Iterator[Path]:
     """Ray, started here and ended afterwards unless it runs already, or joined; yields a folder
     for what Tune writes and nobody reads."""
+    refuse_other_ray()
     local = is_local(cluster)
     # Short and private: a socket's path may have 107 characters, and Ray's own is everybody's.
     # On a cluster Tune insists on a folder that all nodes see.
@@ -428,6 +437,28 @@ def running_ray(resources: Resources, cluster: Mapping[str, Any], store: Path) -
         if not local:
             with contextlib.suppress(OSError):
                 scratch.parent.rmdir()
+
+
+PRIVATE = (
+    "_private.services.canonicalize_bootstrap_address",
+    "_private.services.find_node_ids",
+    "_private.services.start_api_server",
+    "_private.worker.print_to_stdstream",
+    "_private.worker.shutdown",
+    "_raylet.Config.initialize",
+    "_raylet.GcsClient",
+)  # what is used here of Ray, and another version may not have
+
+
+def refuse_other_ray() -> None:
+    for name in PRIVATE:
+        try:
+            operator.attrgetter(name)(ray)
+        except AttributeError as fault:
+            raise EnvironmentFault(
+                f"Ray {ray.__version__} is not one that is known here (it has no ray.{name}): "
+                "install ray[tune]>=2.60,<2.61"
+            ) from fault
 
 
 def is_local(cluster: Mapping[str, Any]) -> bool:
@@ -493,6 +524,7 @@ class ClusterLost(EnvironmentFault):
 def join(address: str) -> list[Node]:
     """This process joins the cluster at `address` and stays in it to its end; the nodes that
     there are. Raises EnvironmentFault, soon, where that cannot be: Ray itself tries for minutes."""
+    refuse_other_ray()
     if not ray.is_initialized():
         address = found(address)
         prepare_token(address)
@@ -671,24 +703,23 @@ def ask(there: Sequence[Node], question: Question, watch: Watch) -> None:
         how = task.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
         given[node.id] = how.remote(question, node.id)
     deadline = time.monotonic() + ASK_SECONDS
-    wrong: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}  # By id: two nodes may have one address.
     for node in there:
-        address = node.address
-        while address not in wrong:
+        while node.id not in wrong:
             watch.refuse_lost()
             left = deadline - time.monotonic()
             try:
                 came = bounded(lambda of=given[node.id]: ray.get(of, timeout=5), 10)
-                wrong[address] = came or nodes.unseen(question, node.id)
+                wrong[node.id] = came or nodes.unseen(question, node.id)
             except (TimeoutError, ray.exceptions.GetTimeoutError):
                 if left < 0:
-                    wrong[address] = [f"it has not answered for {ASK_SECONDS:g} s"]
+                    wrong[node.id] = [f"it has not answered for {ASK_SECONDS:g} s"]
             except Exception as fault:
                 if node.id in {it.id for it in live_nodes()}:
-                    wrong[address] = [cannot_answer(fault)]
+                    wrong[node.id] = [cannot_answer(fault)]
                 else:
-                    wrong[address] = []  # It has gone meanwhile.
-    nodes.refuse(wrong)
+                    wrong[node.id] = []  # It has gone meanwhile.
+    nodes.refuse((node.address, wrong[node.id]) for node in there)
 
 
 def cannot_answer(fault: Exception) -> str:

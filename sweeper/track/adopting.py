@@ -15,6 +15,7 @@ leaves whole trials and those of which nothing is believed: the result is writte
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -29,7 +30,7 @@ from typing import Any
 
 from sweeper.errors import EnvironmentFault
 from sweeper.record import COST, Measurement, Record
-from sweeper.redaction import without_secrets
+from sweeper.redaction import conceal, without_secrets
 from sweeper.track import journal, lease
 from sweeper.track.courier import LOG, environment, trial_of
 from sweeper.track.folder import (
@@ -60,6 +61,13 @@ from sweeper.trial import Key, Trial
 
 TRIES = 2  # of one trial, before MLflow is taken for gone
 PAUSE_SECONDS = 1.0
+SILENT_SECONDS = 120.0  # without a trial, or a byte of one, after which MLflow is away
+LOOK_SECONDS = 1.0  # between two looks at whether something came
+DRAFT = ".adopted"
+
+
+class Unasked(EnvironmentFault):
+    """MLflow could not be asked, or not to the end: no fault of the store's."""
 
 
 class Incomplete(ValueError):
@@ -83,7 +91,8 @@ def take_over(
     wanted: Iterable[tuple[Trial, str | None]], folder: Folder, uri: str, origin: Origin
 ) -> Taken:
     """Each trial with the digest of the code that would make it here (None: not compared).
-    Raises EnvironmentFault where MLflow could not be asked, or the store not be written."""
+    Raises Unasked where MLflow could not be asked, EnvironmentFault where the store could not be
+    written; what had come until then is in the store."""
     about = {
         "root": str(folder.root),
         "uri": uri,
@@ -92,8 +101,10 @@ def take_over(
     }
     if not about["trials"]:
         return Taken()
-    folder.root.mkdir(parents=True, exist_ok=True)
-    with open(folder.root / LOG, "ab") as log:
+    make(folder.root)
+    with contextlib.ExitStack() as stack:
+        with using(folder.root / LOG):
+            log = stack.enter_context(open(folder.root / LOG, "ab"))
         process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -103,22 +114,54 @@ def take_over(
             start_new_session=True,  # Ctrl-C is for the driver, which ends us.
             env=environment(),
         )
-    try:
-        out, _ = process.communicate(json.dumps(about) + "\n")
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    said = [json.loads(line) for line in out.splitlines()]
-    if faults := [one["fault"] for one in said if "fault" in one]:
-        raise EnvironmentFault(*faults)
+    said = list(answers_in(answered(process, json.dumps(about) + "\n", folder)))
+    for one in said:
+        if "fault" in one:
+            raise (Unasked if one["of"] == "MLflow" else EnvironmentFault)(one["fault"])
     if process.returncode:
-        raise EnvironmentFault(f"the process that asks MLflow ended; see {folder.root / LOG}")
+        raise Unasked(f"the process that asks MLflow ended; see {folder.root / LOG}")
     return Taken(
         keys=tuple(Key(*one["taken"]) for one in said if "taken" in one),
         stale=sum("stale" in one for one in said),
         refused=tuple(one["refused"] for one in said if "refused" in one),
     )
+
+
+def answered(process: subprocess.Popen[str], question: str, folder: Folder) -> str:
+    """All that it says until it ends. Raises Unasked where nothing comes for too long."""
+    asking: str | None = question
+    came, at = None, time.monotonic()
+    try:
+        while True:
+            try:
+                return process.communicate(asking, timeout=LOOK_SECONDS)[0]
+            except subprocess.TimeoutExpired as late:
+                asking = None
+                now = len(late.output or b""), size_of_drafts(folder, process.pid)
+            if now != came:
+                came, at = now, time.monotonic()
+            elif time.monotonic() - at > SILENT_SECONDS:
+                raise Unasked(f"MLflow: nothing came for {SILENT_SECONDS:g} s")
+    except BaseException:
+        process.kill()
+        process.communicate()  # Waits, and closes what was read from.
+        raise
+
+
+def size_of_drafts(folder: Folder, pid: int) -> int:
+    """Of a large file that is on its way nothing else is seen."""
+    total = 0
+    for path in folder.root.glob(f"{DRAFT}.{pid}.*/**/*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
+def answers_in(out: str) -> Iterator[dict[str, Any]]:
+    """What was said; of a process that was killed the last line may be torn."""
+    for line in out.splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def source_of(entries: Iterable[Entry], evaluation_id: str) -> Mapping[str, str] | None:
@@ -142,8 +185,10 @@ def main() -> None:
     try:
         for answer in asked(wanted, MLflowStore(folder.root, about["uri"]), folder, origin):
             answers.write(json.dumps(answer) + "\n")
-    except EnvironmentFault as fault:
-        answers.write(json.dumps({"fault": str(fault)}) + "\n")
+    except Unasked as fault:
+        answers.write(json.dumps({"fault": str(fault), "of": "MLflow"}) + "\n")
+    except (EnvironmentFault, OSError) as fault:
+        answers.write(json.dumps({"fault": conceal(str(fault)), "of": "the store"}) + "\n")
 
 
 def asked(
@@ -153,9 +198,12 @@ def asked(
     origin: Origin,
 ) -> Iterator[dict[str, Any]]:
     """What came of each trial that has a result in MLflow: "taken", "stale" or "refused".
-    Raises EnvironmentFault where MLflow cannot be asked at all, or the store not be written;
-    where MLflow goes away later, what is left of it is not taken over."""
-    there = store.published([trial for trial, _ in wanted], origin)
+    Raises Unasked where MLflow cannot be asked at all, EnvironmentFault or OSError where the
+    store cannot be written; where MLflow goes away later, what is left is not taken over."""
+    try:
+        there = store.published([trial for trial, _ in wanted], origin)
+    except EnvironmentFault as fault:
+        raise Unasked(*fault.problems) from fault
     gone = ""
     for trial, code in wanted:
         found = there.get(trial.key)
@@ -190,7 +238,7 @@ def asked(
 @contextlib.contextmanager
 def draft(folder: Folder) -> Iterator[Path]:
     """An empty folder in the store, named as drafts are, which `gc` finds where we are killed."""
-    below = folder.root / f".adopted.{os.getpid()}.{secrets.token_hex(4)}"
+    below = folder.root / f"{DRAFT}.{os.getpid()}.{secrets.token_hex(4)}"
     make(below)
     try:
         yield below
@@ -202,7 +250,8 @@ def fetched(
     found: Published, store: MLflowStore, below: Path, names: Iterable[str]
 ) -> tuple[Measurement, ...]:
     """A trial's history (`names` as for `rebuilt`); its files are in `below` then. Raises
-    Incomplete where one of both is not as it was delivered."""
+    Incomplete where one of both is not as it was delivered, EnvironmentFault where MLflow goes
+    away, OSError where the store is full."""
     arrived = found.arrived
     if arrived.get("record") != checksum(seal(plain(found.record))):
         raise Incomplete("its delivery has not come to its end")
@@ -214,7 +263,9 @@ def fetched(
                 below.mkdir()
                 store.download(found, below / "artifacts")
             break
-        except EnvironmentFault:
+        except EnvironmentFault as fault:
+            if (full := full_disk(fault)) is not None:
+                raise full from fault
             if not left:
                 raise
             time.sleep(PAUSE_SECONDS)
@@ -229,6 +280,15 @@ def fetched(
         if arrived.get("artifacts") != files_digest(manifest(below)):
             raise Incomplete("its files are not those that were delivered")
     return history
+
+
+def full_disk(fault: BaseException | None) -> OSError | None:
+    """What MLflow's client came upon where it wrote a file here, and says as its own fault."""
+    while fault is not None:
+        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            return fault
+        fault = fault.__cause__ or fault.__context__
+    return None
 
 
 def write(

@@ -32,7 +32,7 @@ import psutil
 from sweeper.errors import CorruptRecord, EnvironmentFault
 from sweeper.sizes import clock
 from sweeper.track import journal
-from sweeper.track.sealed import content_of, seal, sync_folder, unseal, using
+from sweeper.track.sealed import content_of, names_in, seal, sync_folder, unseal, using
 
 EXPIRY_SECONDS = 60.0
 NAME = re.compile(r"lease-(\d+)\.json")
@@ -42,8 +42,11 @@ NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EM
 class LeaseHeld(EnvironmentFault):
     """Another live process runs this trial: wait for its record."""
 
-    def __init__(self, trial_id: str, owner: str, since: float, attempt: int):
-        self.owner, self.since, self.attempt = owner, since, attempt
+    def __init__(
+        self, trial_id: str, owner: str, since: float, attempt: int, *, ages: bool = False
+    ):
+        """`ages`: only that its lease grows old would tell that the owner has died."""
+        self.owner, self.since, self.attempt, self.ages = owner, since, attempt, ages
         super().__init__(f"trial {trial_id} is being run by {owner} since {clock(since, True)}")
 
 
@@ -67,13 +70,18 @@ class Lease:
     def owner(self) -> str:
         return f"process {self.pid} on {self.host}" if self.host else "an unreadable lease"
 
+    @property
+    def here(self) -> bool:
+        """Whether its process is one of those that can be seen from this one."""
+        return self.place == this_place()
+
 
 def take(folder: Path, first: int = 1) -> Lease:
     """The next attempt's lease, number `first` where there was none. Raises LeaseHeld if an owner
     lives."""
     last = latest(folder)
     if last and alive(last, folder):
-        raise LeaseHeld(folder.name, last.owner, last.since, last.attempt)
+        raise held_by(last, folder.name)
     lease = Lease(
         attempt=last.attempt + 1 if last else first,
         host=socket.gethostname(),
@@ -87,10 +95,13 @@ def take(folder: Path, first: int = 1) -> Lease:
         try:
             create(path, seal(asdict(lease)))
         except FileExistsError:
-            winner = read(folder, lease.attempt)
-            raise LeaseHeld(folder.name, winner.owner, winner.since, winner.attempt) from None
+            raise held_by(read(folder, lease.attempt), folder.name) from None
         sync_folder(folder)  # Else a power cut could have its number given out again.
     return lease
+
+
+def held_by(lease: Lease, of: str) -> LeaseHeld:
+    return LeaseHeld(of, lease.owner, lease.since, lease.attempt, ages=not lease.here)
 
 
 def advance(folder: Path, lease: Lease, attempt: int) -> Lease:
@@ -152,7 +163,7 @@ def release(folder: Path, lease: Lease) -> None:
 
 def fenced(folder: Path, lease: Lease) -> bool:
     with using(folder):
-        return path_of(folder, lease.attempt + 1).exists()
+        return path_of(folder, lease.attempt + 1).name in names_in(folder)
 
 
 def live(folder: Path) -> Lease | None:
@@ -163,10 +174,7 @@ def live(folder: Path) -> Lease | None:
 
 def latest(folder: Path) -> Lease | None:
     with using(folder):
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            return None
+        names = names_in(folder)
     numbers = [int(match[1]) for match in map(NAME.fullmatch, names) if match]
     return read(folder, max(numbers)) if numbers else None
 
@@ -191,7 +199,7 @@ def alive(lease: Lease, folder: Path) -> bool:
         return False  # Released.
     if ended(lease, folder):
         return False  # Released, too, and copied since without its date.
-    if lease.place == this_place():
+    if lease.here:
         return birth(lease.pid) == lease.born
     return file_system_time(folder) - renewed < EXPIRY_SECONDS
 

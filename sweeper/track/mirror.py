@@ -26,13 +26,14 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from sweeper.errors import CorruptRecord, EnvironmentFault, SweeperError
 from sweeper.pulse import every
-from sweeper.redaction import concealing
+from sweeper.redaction import concealing, in_one_line
 from sweeper.track import journal, lease
 from sweeper.track.folder import (
     OWN,
@@ -49,14 +50,24 @@ from sweeper.track.folder import (
     refuse_links,
     remove,
 )
-from sweeper.track.remote import Absent, Halted, Remote, check_url, never
-from sweeper.track.sealed import make, seal, sync_folder, unseal, using
+from sweeper.track.remote import (
+    Absent,
+    Halted,
+    MirrorFault,
+    Remote,
+    away,
+    check_url,
+    never,
+)
+from sweeper.track.sealed import content_of, make, reading, seal, sync_folder, unseal, using
 from sweeper.trial import Key
 
 FORMAT = 1  # of a manifest
 SECONDS = 30.0  # between two copies of a trial that runs
 SHARE = 10  # of the time that a copy takes is left between it and the next
-FINAL_SECONDS = 30.0  # that the last copy of an attempt is waited for
+FINAL_SECONDS = 5.0  # that the last copy of an attempt is waited for: its GPU idles meanwhile
+PAUSE_SECONDS = 0.2  # before another look at files that were changing
+TOGETHER = 8  # trials that are compared or copied at once
 COARSE_NS = 2 * 10**9  # in which a file system may not date two writings apart
 HELD = 200  # files that are open at once
 REREAD = 64 * 2**20  # bytes up to which a file with a new date is looked into before it is sent
@@ -241,6 +252,8 @@ class Copy:
                 if halted():
                     raise Halted
                 kept[path] = self._send(path, files[path], f"trials/{trial_id}/{round}", course)
+        if halted():
+            raise Halted
         now = Manifest(trial_id=trial_id, entries=course.entries, files=dict(sorted(kept.items())))
         self.remote.put(manifest_key(trial_id), now.sealed())
         if there is not None and goes_on:
@@ -288,8 +301,8 @@ class Course:
     @classmethod
     def of(cls, folder: Path) -> Course:
         entries, sound = journal.read(folder / JOURNAL)
-        with using(folder / JOURNAL), open(folder / JOURNAL, "rb") as file:
-            return cls(content=file.read(sound), entries=len(entries))
+        with using(folder / JOURNAL):
+            return cls(content=content_of(folder / JOURNAL)[:sound], entries=len(entries))
 
     def begins_with(self, there: Manifest) -> bool:
         earlier = there.files[JOURNAL]
@@ -368,8 +381,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def opened(path: Path) -> BinaryIO:
-    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """What was a file a moment ago. Raises Moving where it is none any more."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(reading(path))
+        except ValueError as fault:
+            raise Moving(path) from fault
+        yield file
 
 
 def found_in(folder: Path) -> dict[str, os.stat_result]:
@@ -452,51 +472,84 @@ class Copier:
         self._copy = Copy(remote=mirror.remote, folder=folder)
         self._mirror = mirror
         self._ending, self._halted = threading.Event(), threading.Event()
-        self._last = False
+        self._last = self._left = False
+        self._done = threading.Event()
         self._said: str | None = None
         name = f"copier of {folder.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def end(self, seconds: float = FINAL_SECONDS, *, last: bool = True) -> None:
-        """Waits for a `last` copy, at most so long; another's trial is left as it is."""
+        """Waits for a `last` copy, at most so long, and not at all where the mirror was away a
+        moment ago: the copy goes on until another attempt is at the trial. What is another's
+        already is left as it is."""
         self._last = last
         if not last:
             self._halted.set()
         self._ending.set()
-        self._thread.join(seconds)
-        if self._thread.is_alive():
-            self._halted.set()
+        why = away(self._mirror.url) if last else None
+        if why is not None:
+            self._say(f"{why}; copied later")
+        elif not self._done.wait(seconds) and last:
             self._say(
                 f"the mirror {self._mirror.url}: not all was copied within {seconds:g} s; "
-                "the end of the run, or `sweeper sync`, copies it"
+                "the end of the run, or `sweeper sync`, copies what is left then"
             )
+        self._left = True
+
+    def _is_halted(self) -> bool:
+        if self._left and lease.live(self._copy.folder) is not None:
+            self._halted.set()
+        return self._halted.is_set()
 
     def _run(self) -> None:
-        copied: object = trainers_outline(self._copy.folder)
-        pause = self._mirror.seconds
-        while not self._ending.wait(pause):
-            began = time.monotonic()
-            with contextlib.suppress(OSError, SweeperError):
-                now = trainers_outline(self._copy.folder)
-                if now != copied and self._try():
-                    copied = now
-            pause = max(self._mirror.seconds, SHARE * (time.monotonic() - began))
-        if self._last:
-            self._try()
+        try:
+            copied = self._outline()
+            pause = self._mirror.seconds
+            while not self._ending.wait(pause):
+                began = time.monotonic()
+                now = self._outline()
+                if now is not None and now != copied:
+                    with contextlib.suppress(Moving):
+                        copied = now if self._try() else copied
+                pause = max(self._mirror.seconds, SHARE * (time.monotonic() - began))
+            whole = self._last and self._try_last()
+        finally:
+            self._done.set()
+        if whole:
             with contextlib.suppress(Exception):
                 self._copy.clear_strays()
 
-    def _try(self) -> bool:
+    def _outline(self) -> object | None:
+        """Of the trainer's files; None where they cannot be looked at now."""
         try:
-            self._copy.bring_up_to_date(self._halted.is_set)
-        except (Moving, Halted):
+            return trainers_outline(self._copy.folder)
+        except (SweeperError, OSError) as fault:
+            self._say(f"{in_one_line(fault)}; copied later")
+            return None
+
+    def _try_last(self) -> bool:
+        for _ in range(TRIES):
+            with contextlib.suppress(Moving):
+                return self._try()
+            if self._halted.wait(PAUSE_SECONDS):
+                return False
+        self._say(f"the mirror {self._mirror.url}: the files were still changing; copied later")
+        return False
+
+    def _try(self) -> bool:
+        """Whether the copy is up to date now. Raises Moving."""
+        try:
+            self._copy.bring_up_to_date(self._is_halted)
+        except Moving:
+            raise
+        except Halted:
             return False
         except Behind as fault:
             self._say(str(fault))
             return False
-        except (SweeperError, OSError) as fault:
-            self._say(f"{fault}; copied later")
+        except Exception as fault:  # Nobody would hear of a thread's end.
+            self._say(f"{in_one_line(fault) or type(fault).__name__}; copied later")
             return False
         self._said = None
         return True
@@ -512,36 +565,71 @@ class Copier:
 
 
 def copy_rest(
-    mirror: Mirror, trials: Path, ids: Iterable[str], seconds: float = float("inf")
+    mirror: Mirror,
+    trials: Path,
+    ids: Iterable[str],
+    seconds: float = float("inf"),
+    *,
+    strays: bool = False,
 ) -> tuple[list[str], str | None]:
-    """Copies what the mirror lacks of these trials, in `seconds`: which could not be, and why."""
+    """Copies what the mirror lacks of these trials, in `seconds`: which could not be, and why.
+    What it has is read at once and compared here: only what differs is asked for again. With
+    `strays`, what cut copies left there is cleared."""
     until = time.monotonic() + seconds
+    faulty = threading.Event()
 
     def late() -> bool:
-        return time.monotonic() > until
+        return faulty.is_set() or time.monotonic() > until
 
-    left: list[str] = []
-    why = None
-    for trial_id in ids:
+    def act(trial_id: str, there: Manifest | None) -> tuple[bool, str]:
+        """Whether something is left, and what there is to say of it."""
         folder = trials / trial_id
-        if late():
-            left.append(trial_id)
-            why = why or "there was no more time"
-            continue
         try:
-            if not (folder / JOURNAL).exists() or lease.live(folder) is not None:
-                continue
+            if not differs(folder, there):
+                if strays and there is not None:
+                    Copy(remote=mirror.remote, folder=folder).clear_strays()
+                return False, ""
+            if lease.live(folder) is not None:
+                return False, ""  # Whoever is at it copies it.
+            if late():
+                return True, ""
             copy = Copy(remote=mirror.remote, folder=folder)
             copy.bring_up_to_date(late)
-            copy.clear_strays()
+            if strays:
+                copy.clear_strays()
         except Behind as fault:
-            why = str(fault)
+            return False, str(fault)
+        except MirrorFault as fault:
+            faulty.set()  # It is away: the next would say so, too.
+            return True, str(fault)
         except (SweeperError, OSError, Moving, Halted) as fault:
-            left.append(trial_id)
-            why = why or str(fault) or "there was no more time"
-            if isinstance(fault, EnvironmentFault):
-                until = min(until, time.monotonic())  # It is away: the next would say so, too.
-    return left, why
+            said = "its files were changing" if isinstance(fault, Moving) else str(fault)
+            return True, said
+        return False, ""
+
+    wanted = list(ids)
+    try:
+        there = mirror.manifests(wanted, lambda said: None)  # What is damaged is replaced.
+    except EnvironmentFault as fault:
+        return wanted, str(fault)
+    with ThreadPoolExecutor(TOGETHER) as pool:  # Most of the time an answer is waited for.
+        done = list(pool.map(act, wanted, map(there.get, wanted)))
+    left = [trial_id for trial_id, (is_left, _) in zip(wanted, done, strict=True) if is_left]
+    why = next((said for _, said in done if said), None)
+    return left, why or ("there was no more time" if left else None)
+
+
+def differs(folder: Path, there: Manifest | None) -> bool:
+    """Whether the folder has what is not in the copy, or cannot be compared now."""
+    try:
+        found = found_in(folder)
+        if JOURNAL not in found or there is None:
+            return JOURNAL in found
+        if found.keys() != there.files.keys():
+            return True
+        return any(file_of(folder, path, found[path], there).kept is None for path in found)
+    except (OSError, Moving):
+        return True
 
 
 # ---- back

@@ -28,8 +28,8 @@ from pathlib import Path
 from sweeper.errors import EnvironmentFault
 from sweeper.pulse import every
 from sweeper.track import lease, snapshots
-from sweeper.track.lease import Lease, LeaseHeld
-from sweeper.track.sealed import content_of, seal, unseal, using, write_whole
+from sweeper.track.lease import Lease
+from sweeper.track.sealed import content_of, names_in, seal, unseal, using, write_whole
 
 RENEWAL_SECONDS = lease.EXPIRY_SECONDS / 4
 HEARING_SECONDS = 1.0
@@ -90,10 +90,14 @@ def owning(
     heard: list[bool] = []
 
     def beat() -> None:
+        nonlocal held
         # A file system that does not answer now may at the next beat.
         with contextlib.suppress(OSError, EnvironmentFault):
             last = lease.latest(folder)
-            if last is not None and last.attempt > held.attempt:
+            if last is None or last.attempt < held.attempt:
+                held = take(folder)  # It was tidied away: this machine had slept.
+                return
+            if last != held and (last.attempt > held.attempt or last.host):
                 if not lost:
                     lost.append(last)
                     on_loss(last)
@@ -109,6 +113,8 @@ def owning(
             on_stop(request)
 
     def leave() -> None:
+        if lost:
+            return  # That of who has it now may have the same number.
         with contextlib.suppress(OSError, EnvironmentFault):  # It expires.
             lease.release(folder, held)
 
@@ -139,10 +145,7 @@ def joining(folder: Path, on_stop: Callable[[Request], None]) -> Iterator[Callab
 def members(folder: Path) -> list[Member]:
     """Those that train the sweep now, its owner first."""
     with using(folder):
-        try:
-            names = sorted(os.listdir(folder))
-        except FileNotFoundError:
-            return []
+        names = sorted(names_in(folder))
     places = [folder, *(folder / name for name in names if name.startswith(JOINED))]
     found = [(place, live(place)) for place in places]
     return [Member(folder=place, lease=held) for place, held in found if held is not None]
@@ -164,8 +167,7 @@ def ask(member: Member, *, at_once: bool = False) -> None:
 def asked(folder: Path, attempt: int) -> Request | None:
     """What who has this lease was asked, the stronger of two."""
     with using(folder):
-        # The whole list: that a name is not there a file server's client believes for a while.
-        found = [match for match in map(STOP.fullmatch, os.listdir(folder)) if match]
+        found = [match for match in map(STOP.fullmatch, names_in(folder)) if match]
     own = sorted(match[0] for match in found if int(match[1]) == attempt)
     if not own:
         return None
@@ -186,7 +188,7 @@ def take(folder: Path) -> Lease:
         # We were so slow that the number which we took had been given out, and removed, before.
         with using(folder):
             lease.path_of(folder, held.attempt).unlink(missing_ok=True)
-        raise LeaseHeld(folder.name, last.owner, last.since, last.attempt)
+        raise lease.held_by(last, folder.name)
     tidy(folder, held.attempt)
     return held
 

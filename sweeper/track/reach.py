@@ -98,7 +98,9 @@ def fetched(uri: str, page: str, seconds: float) -> tuple[str, float | None]:
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
     address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + page, "", ""))
-    asked = urllib.request.Request(address, headers=authorization(parts.username, parts.password))
+    asked = urllib.request.Request(address)
+    for name, value in authorization(parts.username, parts.password).items():
+        asked.add_unredirected_header(name, value)  # It may be another's, to whom we are sent.
     try:
         with urllib.request.urlopen(asked, timeout=seconds, context=trusted()) as answer:
             date = answer.headers.get("Date")
@@ -176,9 +178,13 @@ def connected(uri: str) -> Answer | EnvironmentFault:
     try:
         import sqlalchemy
 
-        with sqlalchemy.create_engine(uri).connect() as there:
-            asked = sqlalchemy.text("SELECT version_num FROM alembic_version")
-            rows = there.execute(asked).all()
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            with engine.connect() as there:
+                asked = sqlalchemy.text("SELECT version_num FROM alembic_version")
+                rows = there.execute(asked).all()
+        finally:
+            engine.dispose()
     except Exception as fault:  # Whatever a database's driver raises.
         said = conceal(str(fault).replace(uri, without_secrets(uri))).partition("\n")[0]
         return EnvironmentFault(f"MLflow at {without_secrets(uri)}: {said[:300]}")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +20,8 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from sweeper.errors import EnvironmentFault, SpecError
-from sweeper.redaction import SHAPE, conceal, without_secrets
+from sweeper.redaction import SHAPE, in_one_line, without_secrets
+from sweeper.track.sealed import using
 
 PIECE = 4 * 2**20
 LOCAL = ("file", "local")
@@ -26,8 +29,16 @@ LOCAL = ("file", "local")
 PATIENCE = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}
 
 
+AWAY_SECONDS = 60.0  # that a fault is remembered, for those who can do without an answer
+faults: dict[str, tuple[float, str]] = {}  # url -> until when, and what
+
+
 class Absent(Exception):
     """There is no such object."""
+
+
+class MirrorFault(EnvironmentFault):
+    """What the server says, or that there is none: nothing of this machine's own."""
 
 
 class Halted(Exception):
@@ -84,7 +95,8 @@ class Remote:
                 system.pipe_file(path, content)
                 return
             # A folder, unlike an object store, shows what is half written.
-            draft = f"{path}.{os.getpid()}.draft"
+            # Two containers that share it may have equal process ids.
+            draft = f"{path}.{secrets.token_hex(8)}.draft"
             system.makedirs(os.path.dirname(path), exist_ok=True)
             system.pipe_file(draft, content)
             system.mv(draft, path)
@@ -118,7 +130,8 @@ class Remote:
         with self._asking() as (system, root), system.open(f"{root}/{key}", "rb") as there:
             while piece := there.read(PIECE):
                 said.update(piece)
-                file.write(piece)
+                with using(file.name):  # Its faults are this machine's.
+                    file.write(piece)
         return said.hexdigest()
 
     def names(self, folder: str) -> list[str]:
@@ -158,14 +171,27 @@ class Remote:
         """The one place in which whatever a client raises is caught."""
         try:
             yield opened(self.url, os.getpid())
+            faults.pop(self.url, None)
         except (EnvironmentFault, Halted):
             raise
         except FileNotFoundError as fault:
             if writing or "specified bucket" in str(fault):  # As S3 says it.
-                raise EnvironmentFault(f"the mirror {self.url}: {one_line(fault)}") from fault
+                raise self._noted(fault) from fault
+            faults.pop(self.url, None)
             raise Absent(one_line(fault)) from fault
         except Exception as fault:
-            raise EnvironmentFault(f"the mirror {self.url}: {one_line(fault)}") from fault
+            raise self._noted(fault) from fault
+
+    def _noted(self, fault: Exception) -> MirrorFault:
+        said = f"the mirror {self.url}: {one_line(fault)}"
+        faults[self.url] = time.monotonic() + AWAY_SECONDS, said
+        return MirrorFault(said)
+
+
+def away(url: str) -> str | None:
+    """What kept this process from it, if that was a moment ago and nothing has come since."""
+    until, said = faults.get(url, (0.0, ""))
+    return said if time.monotonic() < until else None
 
 
 @lru_cache(maxsize=8)
@@ -205,5 +231,4 @@ def written(info: dict[str, Any]) -> float:
 
 
 def one_line(fault: Exception) -> str:
-    said = " ".join(conceal(str(fault)).split())[:300]
-    return said or type(fault).__name__
+    return in_one_line(fault)[:300] or type(fault).__name__

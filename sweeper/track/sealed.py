@@ -85,6 +85,15 @@ def content_of(path: Path | str) -> bytes:
         return file.read()
 
 
+def names_in(folder: Path) -> list[str]:
+    """Those that are there now; none where the folder is not. Asked of one name that is not
+    there, a file server's client says so for a while after another machine has made it."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
 def make(folder: Path) -> None:
     """With the folders above it, each so that it survives a power cut."""
     try:

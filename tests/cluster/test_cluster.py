@@ -145,7 +145,8 @@ def test_what_no_node_can_hold(made):
     (line,) = refused(made, file=sweep(made, gpus=1))
     assert line == (
         "a trial asks for 1 CPU and 1 GPU on one node, and no node has that: the cluster has "
-        "2 CPUs and 0 GPUs (2 nodes); change resources, or --wait for a node that has it"
+        "2 CPUs and 0 GPUs (2 nodes); change resources, or wait for a node that has it "
+        "(--wait, with --slots)"
     )
     (line,) = refused(made, file=sweep(made, cpus=2))
     assert line.startswith("a trial asks for 2 CPUs on one node")
@@ -253,7 +254,8 @@ def test_what_a_trial_printed_is_read_on_another_machine(made):
 
 def test_who_waits_is_told_for_what_and_a_node_that_joins_takes_the_trials(made):
     output, store = made.folder / "waits.txt", "waits"
-    words = made.words("run", sweep(made, gpus=1), "--address", made.address, "--wait", store=store)
+    wait = ("--address", made.address, "--wait", "--slots", "1")
+    words = made.words("run", sweep(made, gpus=1), *wait, store=store)
     driver = made.head.start(*words, env=made.env, log=output, cwd=two_nodes.ROOT)
     waits = "waiting for 1 CPU and 1 GPU: the cluster has 2 CPUs and 0 GPUs (2 nodes); free are "
     until(lambda: waits in output.read_text(), "the word of it", driver)
@@ -268,7 +270,8 @@ def test_who_waits_is_told_for_what_and_a_node_that_joins_takes_the_trials(made)
 def test_a_node_that_joins_and_does_not_see_the_store_ends_the_run(made):
     output, store = made.folder / "blind.txt", made.folder / "blind"
     store.mkdir()
-    words = made.words("run", sweep(made, gpus=1), "--address", made.address, "--wait", store=store)
+    wait = ("--address", made.address, "--wait", "--slots", "1")
+    words = made.words("run", sweep(made, gpus=1), *wait, store=store)
     driver = made.head.start(*words, env=made.env, log=output, cwd=two_nodes.ROOT)
     late = made.hosts["server"]
     if late.init is None:

@@ -280,12 +280,17 @@ def test_only_what_the_image_is_made_of_goes_to_its_builder():
 
 def test_what_is_installed_is_what_the_project_requires():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    (installing,) = re.findall(r"requirements\.py pyproject\.toml (.+) >", DOCKERFILE.read_text())
+    extras = installing.split()
+    assert extras == ["postgres", "s3"]
     done = subprocess.run(
-        [sys.executable, FOLDER / "requirements.py", PROJECT / "pyproject.toml", "postgres"],
+        [sys.executable, FOLDER / "requirements.py", PROJECT / "pyproject.toml", *extras],
         capture_output=True,
         text=True,
         check=True,
     )
-    wanted = project["dependencies"] + project["optional-dependencies"]["postgres"]
+    optional = project["optional-dependencies"]
+    wanted = project["dependencies"] + optional["postgres"] + optional["s3"]
     assert done.stdout.splitlines() == wanted
-    assert "psycopg2" in wanted[-1]
+    assert "psycopg2" in wanted[-2]
+    assert "s3fs" in wanted[-1]

@@ -247,6 +247,33 @@ def test_a_job_that_ends_by_itself_ends_with_its_code(bin_folder, code):
     ]
 
 
+def requeued(folder: Path, tmp_path: Path, nap: str) -> subprocess.Popen[str]:
+    """Of a job that ran on another node before: sweeper is refused once, and `sleep` does this."""
+    once = tmp_path / "refused"
+    stub(folder, "sweeper", f"[ ! -e {once} ] || exit 0; touch {once}; exit 3")
+    stub(folder, "sleep", nap)
+    stub(folder, "scontrol")
+    more = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "1", "SLURM_RESTART_COUNT": "1"}
+    return subprocess.Popen([FOLDER / "slurm.sh", "a.yaml"], env=surroundings(folder, **more))
+
+
+def test_a_job_that_was_put_back_waits_until_its_dead_one_has_grown_old(bin_folder, tmp_path):
+    assert requeued(bin_folder, tmp_path, "").wait(60) == 0
+    called = [line.partition(" mode")[0] for line in asked(bin_folder)]
+    assert called == ["sweeper run a.yaml", "sleep 70", "sweeper run a.yaml"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_job_that_waits_so_hears_signals(bin_folder, tmp_path, number):
+    nap = f"touch {tmp_path}/naps; exec {shutil.which('sleep')} 60"
+    job = requeued(bin_folder, tmp_path, nap)
+    until(lambda: (tmp_path / "naps").exists())
+    job.send_signal(number)
+    assert job.wait(30) == 75
+    put_back = [line for line in asked(bin_folder) if line.startswith("scontrol requeue 4711")]
+    assert len(put_back) == (number == signal.SIGUSR1)
+
+
 # ---- slurm.sh on several nodes
 
 

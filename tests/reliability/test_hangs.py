@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from sweeper import hang, worker
+from sweeper import guard, hang, worker
 from sweeper.spec import Resources
 from sweeper.track.folder import Folder
 from sweeper.trial import TrainerRef, Trial
@@ -188,6 +189,22 @@ def test_a_process_that_a_person_stopped_is_not_taken_for_one_that_hangs(here):
     assert process.poll() is None
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=PATIENCE) == ("done\n", "")
+
+
+@pytest.mark.fault("A11")
+def test_the_look_before_which_a_stopped_process_went_on_does_not_count(monkeypatch):
+    looks = iter([None, None, b""])  # The second is a moment after it went on; then it ends.
+    states = iter([True, False])
+
+    def heard(seconds):
+        time.sleep(seconds)
+        return next(looks)
+
+    monkeypatch.setattr(guard, "heard", heard)
+    monkeypatch.setattr(guard, "lives", lambda watched: True)
+    monkeypatch.setattr(guard, "stopped", lambda pid: next(states))
+    watched = SimpleNamespace(pid=1, seconds=0.05, expendable=False)
+    assert guard.silent(watched) is False
 
 
 @pytest.mark.fault("A6")

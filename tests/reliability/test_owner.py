@@ -222,6 +222,63 @@ def test_an_owner_elsewhere_is_taken_over_once_it_is_silent(tmp_path: Path) -> N
 
 
 @pytest.mark.fault("B21")
+def test_who_is_refused_for_another_machine_is_told_when_to_come_again(desk: Desk) -> None:
+    process = desk.run()
+    desk.until(desk.began)
+    code, _, err = said(desk.run())
+    assert (code, "in a minute" in err) == (3, False), err
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    elsewhere(desk.owner, 1.0)
+    code, _, err = said(desk.run())
+    assert code == 3, err
+    assert "is being run by process 1 on far" in err
+    assert "if it has died, this line works in a minute" in err
+
+
+@pytest.mark.fault("B21")
+def test_one_that_joined_and_was_tidied_away_as_it_slept_is_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "RENEWAL_SECONDS", 0.05)
+    folder, heard = tmp_path / "x.owner", []
+    with owner.joining(folder, heard.append):
+        (slept,) = owner.members(folder)
+        shutil.rmtree(slept.folder)
+        deadline = time.monotonic() + SECONDS
+        while not (there := owner.members(folder)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        owner.ask(there[0])
+        while not heard:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert owner.members(folder) == []
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.fault("B21")
+def test_an_owner_in_the_place_of_one_that_was_tidied_away_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same number: what is anew begins with the first."""
+    monkeypatch.setattr(owner, "RENEWAL_SECONDS", 0.05)
+    folder, lost = tmp_path / "x.owner", []
+    with owner.owning(folder, lost.append):
+        held = lease.read(folder, 1)
+        other = seal(asdict(replace(held, place="elsewhere", host="far", pid=7)))
+        draft = tmp_path / "draft"
+        draft.write_bytes(other)
+        os.replace(draft, lease.path_of(folder, 1))
+        deadline = time.monotonic() + SECONDS
+        while not lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert [it.host for it in lost] == ["far"]
+    assert lease.path_of(folder, 1).lstat().st_mtime != 0
+
+
+@pytest.mark.fault("B21")
 def test_an_owner_that_was_taken_over_says_so_and_spoils_nothing(desk: Desk) -> None:
     soon = "from sweeper.track import owner; owner.RENEWAL_SECONDS = 0.05"
     process = desk.run(before=soon)

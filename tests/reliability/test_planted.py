@@ -194,7 +194,7 @@ DEFECTS = (
     Planted(
         "attempts are not fenced",
         "sweeper/track/lease.py",
-        "        return path_of(folder, lease.attempt + 1).exists()\n",
+        "        return path_of(folder, lease.attempt + 1).name in names_in(folder)\n",
         "        return False\n",
         ("tests/sweeper/test_lease.py", "tests/sweeper/test_folder.py"),
         always=True,

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,10 @@ from sweeper.dispatch.inline import dispatch as inline
 from sweeper.errors import EnvironmentFault, Hopeless
 from sweeper.record import Record
 from sweeper.spec import Resources
+from sweeper.track import lease
 from sweeper.track.folder import FencedOut, Folder
 from sweeper.track.lease import latest, release
+from sweeper.track.sealed import seal
 from sweeper.trial import TrainerRef, Trial
 from sweeper.worker import Surroundings, bury, execute
 
@@ -221,6 +223,45 @@ def test_rays_memory_monitor_is_known_by_what_it_says(here):
     assert deaths.why(folder, deaths.Before(killed=10**9), "The actor died.") == deaths.UNKNOWN
 
 
+@pytest.mark.fault("A8")
+def test_a_crash_that_ray_has_its_own_account_of(here):
+    said = "... To adjust the kill threshold, set `RAY_memory_usage_threshold` when starting Ray."
+    store, trial = Folder(here.store), faulty("no_op")
+    folder = store.path(trial.id)
+    before = deaths.Before.of(folder)
+    attempt = store.start(trial)
+    with open(folder / "log.txt", "ab") as log:
+        log.write(b"Fatal Python error: Aborted\n")
+    crash, monitor = deaths.why(folder, before, said).split("; its log has the stacks; ")
+    assert crash == "crashed by SIGABRT (Aborted)"
+    assert monitor.startswith("killed by Ray's memory monitor")
+    attempt.abandon("test")
+
+
+@pytest.mark.fault("A8")
+@pytest.mark.parametrize(("place", "said"), [("elsewhere", False), (None, True)])
+def test_of_another_machine_no_memory_is_known(here, monkeypatch, place, said):
+    """Neither what it has, nor whom its kernel has killed."""
+    monkeypatch.setattr(deaths, "memory_limit", lambda: 12_000_000_000)
+    killed = iter([3, 4])
+    monkeypatch.setattr(deaths, "killed_for_memory", lambda: next(killed))
+    monkeypatch.setattr("sweeper.track.folder.RENEWAL_SECONDS", 0.0)
+    store, trial = Folder(here.store), faulty("no_op")
+    folder = store.path(trial.id)
+    before = deaths.Before.of(folder)
+    attempt = store.start(trial)
+    attempt.beat({"peak_memory_bytes": 11_900_000_000})
+    if place:
+        held = lease.read(folder, 1)
+        lease.path_of(folder, 1).write_bytes(seal(asdict(replace(held, place=place))))
+    why = deaths.why(folder, before)
+    if said:
+        assert why.startswith("killed by the kernel, out of memory: it held 11.9 GB at most")
+    else:
+        assert why == f"{deaths.UNKNOWN}; it held 11.9 GB of memory at most"
+    attempt.abandon("test")
+
+
 def test_what_the_kernel_counts_is_that_of_our_control_group(tmp_path, monkeypatch):
     own = tmp_path / "cgroup"
     own.write_text("0::/user.slice/work\n")
@@ -280,14 +321,12 @@ def bench(tmp_path):
 @pytest.mark.fault("A12")
 def test_of_a_hundred_that_fail_alike_three_are_started(bench, say):
     with pytest.raises(Hopeless) as raised:
-        bench.train([faulty("fails", seed) for seed in range(100)])
+        bench.train([faulty("fails", seed) for seed in range(100)], advice="Mend it")
     say(f"100 trials that fail alike: {bench.started} started")
     assert bench.started == len(bench.records) == 3
     assert raised.value.exit_code == 1
     assert str(raised.value) == (
-        "the first 3 trials all failed: ValueError: there is no layer; 97 were not started. Once "
-        "it is mended, the same line with --retry failed does them all; --keep-going goes on all "
-        "the same"
+        "the first 3 trials all failed: ValueError: there is no layer; 97 were not started. Mend it"
     )
 
 
@@ -401,7 +440,11 @@ def test_a_person_is_told_once_and_may_go_on(tmp_path):
     done = type_(tmp_path, *line)
     assert done.returncode == 1
     assert done.stderr.count("5 were not started") == 1
-    assert done.stderr.splitlines()[-1].startswith("the first 3 trials all failed")
+    assert done.stderr.splitlines()[-1] == (
+        "the first 3 trials all failed: ValueError: there is no layer; 5 were not started. Once it "
+        "is mended, the same line with --retry failed does them all; --keep-going goes on all the "
+        "same"
+    )
     assert len(list(tmp_path.glob("runs/trials/*/started"))) == 3
     assert type_(tmp_path, *line, "--retry", "failed", "--keep-going").returncode == 1
     assert len(list(tmp_path.glob("runs/trials/*/started"))) == 8

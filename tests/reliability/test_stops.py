@@ -371,3 +371,29 @@ def test_a_second_signal_ends_ray_at_once(desk: Desk) -> None:
     _, err = ended(process, began, AT_ONCE)
     assert process.returncode == 130, err
     assert left(children, LIMIT) == []
+
+
+ASKED_DEAF = """
+import signal, threading, time
+from sweeper.cli import stops
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_IGN)
+stops.LIMIT_SECONDS = 1.0
+with stops.heeding() as heard:
+    heard.waiting = 60.0
+    asks = threading.Thread(target=lambda: heard.ask("somebody", at_once=False))
+    asks.start()
+    asks.join()
+    assert heard.stop.is_set() and heard.signalled.is_set()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.fault("A14")
+def test_the_limit_holds_for_a_request_where_all_signals_are_ignored() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED_DEAF], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 75, done.stderr
+    assert "somebody asks to stop" in done.stderr
+    assert "ended now" in done.stderr

@@ -438,7 +438,7 @@ def test_what_a_killed_driver_and_its_courier_left_running_the_next_run_ends(
     origin = replace(origin, sweep="killed")
     # A run is created, and then MLflow is heard of no more.
     proxy.begin(lambda method, path, n: "hang" if path.endswith("/log-batch") else None)
-    # Offline, for the trials are those of another test, which would be taken over.
+    # Offline, for the trials are those of another test, which would be adopted.
     driver = desk.start("run", "--dispatch", "inline", "--offline")
     until(lambda: proxy.done["hang"])
     children = psutil.Process(driver.pid).children(recursive=True)

@@ -4,6 +4,7 @@ homes of their own at a real server, on sqlite and on Postgres."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import postgres
 import pytest
@@ -24,6 +26,7 @@ import sqlalchemy
 import tracking
 from tracking import free_port
 
+from sweeper.errors import EnvironmentFault
 from sweeper.record import Measurement, Record
 from sweeper.track import adopting, parcel
 from sweeper.track.folder import Folder
@@ -199,7 +202,7 @@ def test_what_one_has_finished_no_other_trains(kind, request, tmp_path, say):
         began = time.monotonic()
         said = bert.type("run")
         took = time.monotonic() - began
-        assert f"4 of 6 trials were finished by others ({address(there)}): taken over" in said, said
+        assert f"4 of 6 trials were finished by others ({address(there)}): adopted" in said, said
         assert bert.calls == ["1.0 2", "2.0 2"]
         bert.type("sync")
         after = points(database)
@@ -228,7 +231,7 @@ def test_what_one_has_finished_no_other_trains(kind, request, tmp_path, say):
     course = "runs/tables/mine.quick/course.png"
     assert (bert.folder / course).read_bytes() == (alone.folder / course).read_bytes()
     taken = sorted(before)[0]
-    assert "taken over from MLflow run" in bert.type("why", taken)
+    assert "adopted from MLflow run" in bert.type("why", taken)
     mine, theirs = bert.store, anna.store
     for trial in map(theirs.trial, theirs.ids()):
         assert mine.result(trial) == theirs.result(trial)
@@ -250,7 +253,7 @@ def test_what_one_has_finished_no_other_trains(kind, request, tmp_path, say):
         assert len(sweeps) == 6
         assert len(tags(database, "sweeper.sweep.mine.quick")) == 6
     say(
-        f"{kind}: 4 of 6 taken over in {took:.1f} s with the run; {sum(map(len, after.values()))} "
+        f"{kind}: 4 of 6 adopted in {took:.1f} s with the run; {sum(map(len, after.values()))} "
         "points before and after; after a restart 6 of 6"
     )
 
@@ -586,6 +589,104 @@ def drawn(dice: random.Random) -> tuple[list[Measurement], Record]:
     finished = at + dice.choice([0, 0.0003, 0.01])
     key = {"trial_id": "a" * 16, "evaluation_id": "b" * 16}
     return history, Record(**key, state="done", result=result, finished_at=finished)
+
+
+# --- a process that asks, and does not come to its end -------------------------------------------
+
+
+def asking(monkeypatch, text: str) -> None:
+    """Has the driver ask a process of this text."""
+    really = subprocess.Popen
+
+    def start(command: list[str], **more) -> subprocess.Popen[str]:
+        return really([sys.executable, "-c", text], **more)
+
+    monkeypatch.setattr(adopting.subprocess, "Popen", start)
+
+
+def test_a_process_of_which_nothing_comes_is_not_awaited_for_ever(tmp_path, monkeypatch):
+    """Not even where it does not listen to what it is asked, which is more than a pipe takes."""
+    monkeypatch.setattr(adopting, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(adopting, "LOOK_SECONDS", 0.1)
+    asking(monkeypatch, "import time; print(1, flush=True); time.sleep(600)")
+    wanted = [(trial(seed), "code") for seed in range(1000)]
+    with pytest.raises(adopting.Unasked, match="nothing came for"):
+        adopting.take_over(wanted, Folder(tmp_path), "http://127.0.0.1:1", OURS)
+
+
+def test_a_file_that_grows_is_something_that_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(adopting, "SILENT_SECONDS", 4.0)
+    monkeypatch.setattr(adopting, "LOOK_SECONDS", 0.1)
+    text = (
+        "import os, pathlib, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r}, f'.adopted.{{os.getpid()}}.x')\n"
+        "folder.mkdir()\n"
+        "for size in range(24):\n"
+        "    time.sleep(0.25)\n"
+        "    (folder / 'large').write_bytes(bytes(size + 1))\n"
+    )
+    asking(monkeypatch, text)
+    taken = adopting.take_over([(trial(), "code")], Folder(tmp_path), "http://127.0.0.1:1", OURS)
+    assert taken == adopting.Taken()
+
+
+@pytest.mark.parametrize("ends", ["os.kill(os.getpid(), 9)", "pass"])
+def test_a_last_line_that_is_torn_is_none(tmp_path, monkeypatch, ends):
+    lines = json.dumps({"taken": ["0" * 16, "1" * 8]}) + '\\n{"taken": ["23'
+    asking(monkeypatch, f"import os; os.write(1, b'{lines}'); {ends}")
+    ask = [[(trial(), "code")], Folder(tmp_path), "http://127.0.0.1:1", OURS]
+    if ends == "pass":
+        assert [key.trial_id for key in adopting.take_over(*ask).keys] == ["0" * 16]
+    else:
+        with pytest.raises(adopting.Unasked, match="the process that asks MLflow ended"):
+            adopting.take_over(*ask)
+
+
+def test_a_store_that_cannot_be_written_is_not_mlflow_that_is_away(shared, monkeypatch):
+    """Whether this program meets it or MLflow's client, which says it as its own fault."""
+    one = trial()
+    shared.finish(one)
+    ask = [[(one, "code")], shared.ours, shared.uri, OURS]
+    shared.ours.root.mkdir()
+    (shared.ours.root / "trials").write_text("no folder")
+    with pytest.raises(EnvironmentFault, match="cannot make the folder") as met:
+        adopting.take_over(*ask)
+    assert not isinstance(met.value, adopting.Unasked)
+    (shared.ours.root / "trials").unlink()
+
+    def full(self, *arguments: object) -> None:
+        with self._reachable():
+            raise OSError(errno.ENOSPC, "No space left on device", "samples")
+
+    monkeypatch.setattr(MLflowStore, "download", full)
+    with pytest.raises(OSError, match="No space left"):
+        shared.take(one)
+    monkeypatch.undo()
+    assert len(shared.take(one)) == 1
+
+
+def test_trials_that_came_before_mlflow_went_away_are_not_trained(tmp_path, monkeypatch):
+    """Nor where the process that asks was killed."""
+    from sweeper import run
+    from sweeper.cli import train
+
+    looked = object()
+
+    def ended(*arguments: object) -> None:
+        raise train.Away("the process that asks MLflow ended")
+
+    for name, answer in (
+        ("adoptable", lambda *it: [trial()]),
+        ("refuse_unreachable", lambda *it: None),
+        ("take_over", ended),
+        ("look_again", lambda *it, **more: looked),
+    ):
+        monkeypatch.setattr(run, name, answer)
+    monkeypatch.setattr(train, "remember", lambda *it, **more: None)
+    place = SimpleNamespace(shared="http://127.0.0.1:1", folder=Folder(tmp_path))
+    opened = SimpleNamespace(sweep=None, place=place)
+    plan = SimpleNamespace(trials=(), retry=(), chosen=None)
+    assert train.with_others(opened, plan) is looked
 
 
 # --- a server that cannot be asked ----------------------------------------------------------------

@@ -100,6 +100,34 @@ def test_what_answers_and_is_no_mlflow(pages, says):
     assert "secret" not in str(refused.value)
 
 
+def test_a_server_that_sends_us_elsewhere_does_not_have_the_password_sent_there():
+    class Sending(BaseHTTPRequestHandler):
+        to = ""
+        asked: ClassVar[list[str | None]] = []
+
+        def do_GET(self) -> None:
+            self.asked.append(self.headers.get("Authorization"))
+            self.send_response(302)
+            self.send_header("Location", f"{self.to}{self.path}")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    first = ThreadingHTTPServer(("127.0.0.1", 0), Sending)
+    thread = threading.Thread(target=first.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        with serving(health=(200, "OK"), version=(200, "3.17.2")) as Sending.to:
+            answer = reach(f"http://me:secret@127.0.0.1:{first.server_port}")
+    finally:
+        first.shutdown()
+        thread.join()
+        first.server_close()
+    assert answer.version == "3.17.2"
+    assert serving.asked == [("/health", None), ("/version", None)]
+    assert Sending.asked == ["Basic bWU6c2VjcmV0"] * 2
+
+
 def test_a_server_that_hangs_is_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()

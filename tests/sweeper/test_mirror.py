@@ -25,11 +25,12 @@ from sweeper import worker
 from sweeper.errors import CorruptRecord, EnvironmentFault, SpecError
 from sweeper.plan import plan
 from sweeper.record import Record
-from sweeper.run import Place, finished_elsewhere
-from sweeper.track import lease
+from sweeper.run import Place, copy_left, finished_elsewhere
+from sweeper.track import lease, remote
+from sweeper.track import mirror as mirrors
 from sweeper.track.folder import Attempt, Folder
 from sweeper.track.mirror import Behind, Copier, Copy, Mirror, Moving, bring, manifest_at
-from sweeper.track.remote import Absent, Remote, opened
+from sweeper.track.remote import Absent, Remote, away, opened
 from sweeper.track.sealed import seal, unseal
 from sweeper.trial import TrainerRef, Trial
 from sweeper.worker import Surroundings
@@ -775,3 +776,194 @@ def test_an_unwritable_mirror_is_a_fault_of_the_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFault, match="the mirror file://"):
         Mirror(f"file://{tmp_path}/file/mirror").reach()
+
+
+def test_a_mirror_that_is_away_is_asked_by_one_trial_and_waited_for_by_none(
+    s3_address: str, s3, tmp_path: Path, monkeypatch
+) -> None:
+    """Until something comes from there again, or a minute is over."""
+    url = s3("remembered")
+    asked = []
+    really = remote.opened
+
+    def counted(url: str, pid: int) -> object:
+        asked.append(threading.current_thread())
+        return really(url, pid)
+
+    monkeypatch.setattr(remote, "opened", counted)
+    here = threading.current_thread()
+    way = Way(s3_address)
+    way.cut()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", way.address)
+    opened.cache_clear()
+    mirror = Mirror(url, seconds=600.0)
+    for seed in range(3):
+        one = Trial(
+            trainer=TrainerRef(function="toy_mirrors:train"),
+            config={"steps": 1, "pause": 0.0},
+            seed=seed,
+        )
+        assert worker.execute(one, Surroundings(store=tmp_path, mirror=mirror)).state == "done"
+        log = (tmp_path / "trials" / one.id / "log.txt").read_text()
+        assert "going on from what there is here" in log
+        assert "copied later" in log
+        assert "not all was copied" not in log
+    assert asked.count(here) == 1
+    assert "Could not connect" in away(url) or "onnect" in away(url)
+    way.mend()
+    mirror.reach()
+    assert away(url) is None
+    remote.faults[url] = (time.monotonic() - 1.0, "long ago")
+    assert away(url) is None
+    way.cut()
+
+
+def test_a_last_copy_that_is_not_waited_for_goes_on_until_another_attempt_is_there(
+    tmp_path: Path, monkeypatch
+) -> None:
+    url = f"file://{tmp_path}/mirror"
+    leave = threading.Event()
+    really = Remote.send
+
+    def slow(self: Remote, *arguments: object) -> str | None:
+        assert leave.wait(SECONDS)
+        return really(self, *arguments)
+
+    monkeypatch.setattr(Remote, "send", slow)
+    for seed, disturbed in ((0, False), (1, True)):
+        leave.clear()
+        attempt = begun(tmp_path / "a", 1, seed)
+        copier = Copier(Mirror(url), attempt.folder)
+        attempt.abandon("stopped")
+        copier.end(0.1)
+        later = Folder(tmp_path / "a").start(trial(seed)) if disturbed else None
+        leave.set()
+        copier._thread.join(SECONDS)
+        assert (trial(seed).id in Mirror(url).ids()) == (not disturbed)
+        if later is not None:
+            later.abandon("stopped")
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), KeyError("odd")])
+def test_a_copier_outlives_what_it_cannot_do_and_says_it(
+    tmp_path: Path, monkeypatch, fault: Exception
+) -> None:
+    """At its start, too, before its first look at the trainer's files."""
+    url = f"file://{tmp_path}/mirror"
+    attempt = begun(tmp_path / "a", 1)
+    left = 1
+    name = "trainers_outline" if isinstance(fault, OSError) else "held"
+    really = getattr(mirrors, name)
+
+    def faulty(*arguments: object) -> object:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise fault
+        return really(*arguments)
+
+    monkeypatch.setattr(mirrors, name, faulty)
+    copier = Copier(Mirror(url, seconds=0.02), attempt.folder)
+
+    def copied() -> bool:
+        advance(attempt, 1)  # There has to be something to copy.
+        return left < 0 and bool(Mirror(url).ids())
+
+    wait_for(copied)
+    attempt.abandon("stopped")
+    copier.end(SECONDS)
+    log = (attempt.folder / "log.txt").read_text()
+    assert log.count("copied later") == 1
+    there = manifest_at(Remote(url), trial().id)
+    assert there.entries == len(Folder(tmp_path / "a").entries(trial().id))
+
+
+def test_a_last_copy_of_files_that_move_is_tried_again(tmp_path: Path, monkeypatch) -> None:
+    url = f"file://{tmp_path}/mirror"
+    monkeypatch.setattr(mirrors, "PAUSE_SECONDS", 0.01)
+    really, left = mirrors.held, 2
+
+    def moving(*arguments: object) -> object:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise Moving
+        return really(*arguments)
+
+    monkeypatch.setattr(mirrors, "held", moving)
+    for seed, times, copied in ((0, 2, True), (1, 1000, False)):
+        left = times
+        attempt = begun(tmp_path / "a", 1, seed)
+        copier = Copier(Mirror(url), attempt.folder)
+        attempt.abandon("stopped")
+        copier.end(SECONDS)
+        assert (trial(seed).id in Mirror(url).ids()) == copied
+        log = attempt.folder / "log.txt"
+        assert (log.exists() and "still changing; copied later" in log.read_text()) != copied
+
+
+def test_what_is_left_at_the_end_is_found_in_one_go(s3, s3_log: Path, tmp_path: Path) -> None:
+    """Trials that are copied cost a manifest each, all at once, and are never said to be left."""
+    place = Place(store=tmp_path / "store", mirror=Mirror(s3("rest")))
+    count = 24
+    for seed in range(count):
+        attempt = begun(place.store, 1, seed)
+        ended(attempt)
+        if seed:
+            copy(place.mirror.url, attempt.folder)
+    ids = {trial(seed).id for seed in range(count)}
+    before = len(s3_log.read_text().splitlines())
+    assert copy_left(ids, place, ids, 0.0) == ([trial(0).id], "there was no more time")
+    asked = [line for line in s3_log.read_text().splitlines()[before:] if '"' in line]
+    assert sum("list-type" in line for line in asked) <= 2, asked
+    assert count <= len(asked) <= 2 * count + 4, len(asked)  # s3fs asks for the size first.
+    assert copy_left(ids, place, ids) == ([], None)
+    assert place.mirror.ids() == ids
+    for seed in range(count):
+        there = manifest_at(place.mirror.remote, trial(seed).id)
+        assert there.entries == len(place.folder.entries(trial(seed).id))
+
+
+def test_two_containers_with_one_process_id_write_drafts_of_their_own(
+    tmp_path: Path, monkeypatch
+) -> None:
+    from fsspec.implementations.local import LocalFileSystem
+
+    drafts = []
+    really = LocalFileSystem.pipe_file
+
+    def piped(self: LocalFileSystem, path: str, content: bytes, **more: object) -> None:
+        drafts.append(path)
+        really(self, path, content, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "pipe_file", piped)
+    there = Remote(f"file://{tmp_path}/mirror")
+    for _ in range(2):
+        there.put("manifests/x.json", b"content")
+    assert len(set(drafts)) == 2
+    assert os.listdir(tmp_path / "mirror" / "manifests") == ["x.json"]
+
+
+def test_a_full_disk_is_no_fault_of_the_mirror(tmp_path: Path) -> None:
+    there = Remote(f"file://{tmp_path}/mirror")
+    there.put("large", b"x" * 100_000)
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    said = "cannot use /dev/full: No space left"
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(EnvironmentFault, match=said):
+        there.receive("large", full)
+    assert away(there.url) is None
+
+
+@pytest.mark.slow
+def test_sync_delivers_though_the_mirror_is_away(tmp_path: Path) -> None:
+    sweep_file(tmp_path)
+    (tmp_path / "file").write_text("")
+    done = cli(tmp_path, "run", "lost.yaml", "--dispatch", "inline")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "runs" / "mlflow.db").unlink()
+    done = cli(tmp_path, "sync", "lost.yaml", "--mirror", f"file://{tmp_path}/file/mirror")
+    assert done.returncode == 3, done.stderr
+    assert "MLflow has all 3 records" in done.stdout
+    assert f"the mirror file://{tmp_path}/file/mirror" in done.stderr
+    assert (tmp_path / "runs" / "mlflow.db").exists()

@@ -282,6 +282,84 @@ def test_what_killed_drivers_left_is_removed_and_what_lives_is_not(ray_tune, tmp
     assert set(tmp_path.iterdir()) == {unknown, elsewhere, first, second}
 
 
+def test_another_ray_is_refused_with_a_word(ray_tune, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_tune, "PRIVATE", (*ray_tune.PRIVATE, "_private.services.gone"))
+    with (
+        pytest.raises(EnvironmentFault, match=r"has no ray\._private\.services\.gone\): install"),
+        ray_tune.running_ray(Resources(), PRETENDED, tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--wait"], "--wait goes with --address"),
+        (["--address", "127.0.0.1:9", "--wait"], "--wait needs --slots"),
+    ],
+)
+def test_who_waits_for_nodes_says_where_and_for_how_many(tmp_path, options, said):
+    (tmp_path / "toy.yaml").write_text(
+        "name: toy\ntrainer: {function: 'toy_trainers:countdown'}\nbase: {steps: 3}\n"
+        "axes: {seed: [0]}\nmetrics: {loss: {from: loss, goal: min}}\nprofiles: {quick: {}}\n"
+        "tables: {losses: {rows: seed, values: [loss]}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeper", "run", "toy.yaml", *options],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{TOYS}:{TOYS.parents[1]}", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+
+
+TWO_AT_ONE_ADDRESS = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+os.environ["RAY_AUTH_MODE"] = "disabled"
+from sweeper.dispatch import nodes, ray_tune
+import ray
+from ray.cluster_utils import Cluster
+from sweeper.errors import EnvironmentFault
+store = Path(sys.argv[1])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "env_vars": {"GIVEN": "1"}})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+there = ray_tune.live_nodes()
+assert len(there) == 2 and len({node.address for node in there}) == 1, there
+asked = nodes.Question(
+    word=".asked", store=store, data=None, path=(os.getcwd(),), made_by={}, names=("GIVEN",)
+)
+(store / asked.word).write_text(asked.word)
+for some in (there, there[::-1], there[:1], there[1:]):
+    try:
+        ray_tune.ask(some, asked, SimpleNamespace(refuse_lost=lambda: None))
+        print("well")
+    except EnvironmentFault as fault:
+        print(len(fault.problems), "GIVEN" in str(fault.problems[0]))
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_each_of_two_nodes_at_one_address_is_asked(tmp_path):
+    """One of them lacks what the sweep names, whichever is asked first."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_AT_ONE_ADDRESS, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    *both, one, other = done.stdout.splitlines()
+    assert both == ["1 True", "1 True"], done.stderr
+    assert sorted([one, other]) == ["1 True", "well"]
+
+
 def test_a_cluster_without_a_token_is_not_joined(ray_tune, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(EnvironmentFault, match="RAY_AUTH_MODE"):
