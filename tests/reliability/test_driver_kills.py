@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MEMORY = Path("/dev/shm")
 SECONDS = 120.0
+AGENTS = ("dashboard/agent.py", "runtime_env/agent/main.py", "Agent")
 
 FILE = """\
 name: walk
@@ -177,14 +178,15 @@ def left(processes: list[psutil.Process], seconds: float = 10.0) -> list[psutil.
     """Those that still run. Ray's two idle agents report the death of their server to it for a
     minute, and hold nothing."""
     there = [process for process in processes if process.is_running()]
-    there = [process for process in there if "Agent" not in named(process)]
+    there = [process for process in there if not is_agent(process)]
     return psutil.wait_procs(there, seconds)[1]
 
 
-def named(process: psutil.Process) -> str:
+def is_agent(process: psutil.Process) -> bool:
+    """By its script: its name it takes only when it has come up."""
     with contextlib.suppress(psutil.Error):
-        return process.name()
-    return ""
+        return any(word.endswith(AGENTS) for word in process.cmdline())
+    return False
 
 
 @pytest.mark.slow
