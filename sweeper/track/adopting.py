@@ -383,8 +383,8 @@ def rebuilt(
         late = point.at_ms >= milliseconds(record.finished_at)
         return late and point.step == last and repr(value) == repr(point.value)
 
-    measured = [point for point in sent if not of_result(point)]
-    for some in (measured, sent):  # A measurement may be of the very moment of the end.
+    # What was measured last is the result, as a rule, and may be of the very moment of the end.
+    for some in (sent, [point for point in sent if not of_result(point)]):
         history = tuple(joined(some, known, record.result))
         if digest_of(points(history, record)) == digest_of(sent):
             return history
