@@ -274,8 +274,10 @@ def ray_node(
         *(f"--node-ip-address={host.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"),
         *("--object-store-memory=134217728", "--disable-usage-stats", f"--temp-dir={host.scratch}"),
     )
+    # A Ray that was started in this process has left its own token in the environment.
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     given = {
-        **os.environ,
+        **ours,
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_AUTH_MODE": "token",
         "RAY_memory_monitor_refresh_ms": "0",

@@ -434,11 +434,13 @@ def test_what_a_killed_driver_and_its_courier_left_running_the_next_run_ends(
 ):
     origin = replace(TOY, profile="quick")
     desk = Desk(tmp_path, proxy.uri, MLFLOW_HTTP_REQUEST_TIMEOUT="60")
-    desk.folder.joinpath("toy.yaml").write_text(SWEEP.replace("name: toy", "name: killed"))
+    # Other trials than those of which the server has runs by now.
+    text = SWEEP.replace("name: toy", "name: killed").replace("level: 2.0", "level: 3.0")
+    text = text.replace("level: 1.0", "level: 4.0")
+    desk.folder.joinpath("toy.yaml").write_text(text)
     origin = replace(origin, sweep="killed")
     # A run is created, and then MLflow is heard of no more.
     proxy.begin(lambda method, path, n: "hang" if path.endswith("/log-batch") else None)
-    # Offline, for the trials are those of another test, which would be adopted.
     driver = desk.start("run", "--dispatch", "inline", "--offline")
     until(lambda: proxy.done["hang"])
     children = psutil.Process(driver.pid).children(recursive=True)
