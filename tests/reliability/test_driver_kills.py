@@ -3,7 +3,6 @@ not trained again, and the table is that of a run which nobody killed."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import random
@@ -18,12 +17,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from agents import is_agent
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MEMORY = Path("/dev/shm")
 SECONDS = 120.0
-AGENTS = ("dashboard/agent.py", "runtime_env/agent/main.py", "Agent")
 
 FILE = """\
 name: walk
@@ -175,18 +174,10 @@ def begun(store: Path) -> dict[str, int]:
 
 
 def left(processes: list[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
-    """Those that still run. Ray's two idle agents report the death of their server to it for a
-    minute, and hold nothing."""
+    """Those that still run, but for Ray's idle agents."""
     there = [process for process in processes if process.is_running()]
     there = [process for process in there if not is_agent(process)]
     return psutil.wait_procs(there, seconds)[1]
-
-
-def is_agent(process: psutil.Process) -> bool:
-    """By its script: its name it takes only when it has come up."""
-    with contextlib.suppress(psutil.Error):
-        return any(word.endswith(AGENTS) for word in process.cmdline())
-    return False
 
 
 @pytest.mark.slow

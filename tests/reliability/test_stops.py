@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from agents import is_agent
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -106,9 +107,8 @@ def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def left(processes: list[psutil.Process], seconds: float = LIMIT) -> list[psutil.Process]:
-    """Those that still run after so many seconds. Ray's two idle agents report the death of
-    their server to it for a minute, and hold nothing."""
-    return [it for it in psutil.wait_procs(processes, seconds)[1] if "Agent" not in it.name()]
+    """Those that still run after so many seconds, but for Ray's idle agents."""
+    return [it for it in psutil.wait_procs(processes, seconds)[1] if not is_agent(it)]
 
 
 def ended(process: subprocess.Popen[str], began: float, limit: float = LIMIT) -> tuple[str, str]:
