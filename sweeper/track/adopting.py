@@ -271,7 +271,7 @@ def fetched(
             time.sleep(PAUSE_SECONDS)
     if len(sent) != arrived.get("points") or digest_of(sent) != arrived.get("digest"):
         raise Incomplete("its metrics are not those that were delivered")
-    history = rebuilt(sent, found.record, names)
+    history = rebuilt(sent, found.record, names, arrived.get("measured"))
     if history is None:
         raise Incomplete("no history has these metrics")
     if arrived.get("artifacts") != files_digest(manifest(below)):
@@ -370,11 +370,15 @@ def told(
 
 
 def rebuilt(
-    sent: Sequence[Point], record: Record, names: Iterable[str] = ()
+    sent: Sequence[Point],
+    record: Record,
+    names: Iterable[str] = (),
+    measured: int | None = None,
 ) -> tuple[Measurement, ...] | None:
     """The history of which, with the record, these points are made (see parcel.points); None
     where there is none. Of the metrics whose names MLflow does not take those are called again as
-    they were that the record has, or that are among `names`."""
+    they were that the record has, or that are among `names`. A measurement in the very moment of
+    the end looks like the result: `measured` says how many points are the history's."""
     known = {accepted(name): name for name in (*names, *record.result)}
     last = max((point.step for point in sent), default=0)
 
@@ -383,12 +387,17 @@ def rebuilt(
         late = point.at_ms >= milliseconds(record.finished_at)
         return late and point.step == last and repr(value) == repr(point.value)
 
-    # What was measured last is the result, as a rule, and may be of the very moment of the end.
-    for some in (sent, [point for point in sent if not of_result(point)]):
-        history = tuple(joined(some, known, record.result))
+    course = [point for point in sent if not of_result(point)]
+    keys = {point.key for point in course}
+    # What the course has nowhere else is the result's alone, as a rule.
+    some = [point for point in sent if not of_result(point) or point.key in keys]
+    found = []
+    for those in (some, sent, course):
+        history = tuple(joined(those, known, record.result))
         if digest_of(points(history, record)) == digest_of(sent):
-            return history
-    return None
+            found.append(history)
+    as_said = (one for one in found if sum(1 for _ in points(one, None)) == measured)
+    return next(as_said, found[0] if found else None)
 
 
 def joined(

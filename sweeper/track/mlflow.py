@@ -54,7 +54,7 @@ EXPERIMENT = "sweeper"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # Pages for training, not for agents.
 NOTE = "mlflow.note.content"
 RUN = "MLflow run"  # how the error of a record begins that is corrupt there, and maybe not here
-ARRIVED = "sweeper.arrived"  # what a run has: {"points", "digest", "artifacts", "record"}
+ARRIVED = "sweeper.arrived"  # {"points", "measured", "digest", "artifacts", "record"} of a run
 ARTIFACT_BYTES = 10_000_000  # larger files stay in the folder
 CONFIG, TABLES = "config.json", "tables.md"
 FEW = 10  # Runs asked for one by one; more are paged through.
@@ -501,6 +501,7 @@ class MLflowStore:
         """One batch says what has arrived, after it has."""
         arrived = {
             "points": len(parcel.points),
+            "measured": parcel.measured,
             "digest": digest_of(parcel.points),
             "artifacts": artifacts,
             "record": parcel.record_digest,

@@ -67,6 +67,7 @@ class Parcel:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     points: tuple[Point, ...]
+    measured: int  # of the points: the first, which are the history's; the others are the result's
     config: str
     status: str
     started_ms: int
@@ -93,6 +94,7 @@ def pack(
         tags={key: text(value, TAG_CHARACTERS) for key, value in tags(trial, origin, record)},
         params=params(trial),
         points=tuple(points(history, record)),
+        measured=sum(1 for _ in points(history, None)),
         config=json.dumps(trial.full_config | {"seed": trial.seed}, indent=2) + "\n",
         status=status,
         started_ms=milliseconds(started_at),
