@@ -1,17 +1,35 @@
-"""Ray's two idle agents: they report the death of their server to it for a minute, and hold
-nothing. A test of what is left running leaves them out."""
+"""What is left running of a command that has ended.
+
+Ray's two idle agents report the death of their server to it for a minute, and hold nothing: they
+are left out, and nobody waits for them."""
 
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Iterable
 
 import psutil
 
 SCRIPTS = ("dashboard/agent.py", "runtime_env/agent/main.py", "Agent")
 
 
+def left(processes: Iterable[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
+    """Those that still run after so many seconds, but for Ray's agents."""
+    there, deadline = list(processes), time.monotonic() + seconds
+    while there := [process for process in there if runs(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return there
+
+
+def runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and not is_agent(process)
+    return False
+
+
 def is_agent(process: psutil.Process) -> bool:
     """By its script: its name it takes only when it has come up."""
-    with contextlib.suppress(psutil.Error):
-        return any(word.endswith(SCRIPTS) for word in process.cmdline())
-    return False
+    return any(word.endswith(SCRIPTS) for word in process.cmdline())

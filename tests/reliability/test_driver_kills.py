@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agents import is_agent
+from agents import left
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -171,13 +171,6 @@ def begun(store: Path) -> dict[str, int]:
     lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
     trials = [line[1] for line in lines if line[0] == "began"]
     return {trial: trials.count(trial) for trial in trials}
-
-
-def left(processes: list[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
-    """Those that still run, but for Ray's idle agents."""
-    there = [process for process in processes if process.is_running()]
-    there = [process for process in there if not is_agent(process)]
-    return psutil.wait_procs(there, seconds)[1]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from agents import left
 from tracking import answers, free_port, until
 
 GUARD = Path(__file__).parent / "guard"
@@ -108,11 +109,9 @@ class Watched:
         return f"{len({it['pid'] for it in self.noted()})} Python processes watched{calls}"
 
 
-@pytest.fixture(params=[False, True], ids=["python", "every process"])
-def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Watched:
-    if request.param and not can_trace():
-        pytest.skip("needs strace, and leave to trace")
-    return made(tmp_path, traced=request.param)
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return made(tmp_path, traced=can_trace())
 
 
 def made(folder: Path, *, traced: bool = False, pause: float = 0.0) -> Watched:
@@ -201,11 +200,10 @@ if [ "$1" ]; then echo > /dev/tcp/192.0.2.1/80; fi
 def test_a_sweep_in_this_process_speaks_to_nobody(watched: Watched, say) -> None:
     watched.type("run", "toy.yaml", "--dispatch", "inline")
     assert watched.attempts() == []
-    if not watched.traced:
-        watched.type("table", "toy.yaml", "--source", "mlflow")
-        watched.type("sync", "toy.yaml")
-        watched.type("report", "toy.yaml")
-        assert watched.attempts() == []
+    watched.type("table", "toy.yaml", "--source", "mlflow")
+    watched.type("sync", "toy.yaml")
+    watched.type("report", "toy.yaml")
+    assert watched.attempts() == []
     assert "mlflow" in check_switches(watched.noted())
     say(f"a sweep inline: 0 attempts ({watched.said()})")
 
@@ -241,7 +239,7 @@ def ended(process: subprocess.Popen[str], hint: int = signal.SIGINT) -> None:
         process.communicate(timeout=60)
     finally:
         process.kill()
-        for one in psutil.wait_procs(children, timeout=20)[1]:
+        for one in left(children, 20.0):
             one.kill()
 
 

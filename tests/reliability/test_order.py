@@ -37,7 +37,6 @@ tables:
 
 WAYS = {  # dispatcher, trials at once, whether their order is shuffled
     "inline, in another order": ("inline", 1, True),
-    "ray, one at a time": ("ray", 1, False),
     "ray, two at once": ("ray", 2, True),
     "ray, four at once": ("ray", 4, True),
 }

@@ -132,7 +132,7 @@ def test_stopped_at_any_update_it_goes_on_to_the_same_end(
     whole = list(train(config, at(tmp_path / "whole")))
     end = last_state(config, tmp_path / "whole")
     updates = int(whole[-1]["cost/updates"])
-    points = sorted(draw.sample(range(1, updates + 1), min(100 if full else 20, updates)))
+    points = sorted(draw.sample(range(1, updates + 1), min(100 if full else 10, updates)))
     stops = 0
     for number, point in enumerate(points):
         folder = tmp_path / f"stopped at {point}"

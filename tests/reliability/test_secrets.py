@@ -10,6 +10,7 @@ import string
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -154,11 +155,20 @@ def test_what_is_planted_is_found_nowhere(by: str, desk: Path, fault_seed: int, 
     console = ""
     tracking = f"http://me:{passwords[0]}@127.0.0.1:1/?key={passwords[1]}"
     there = ("--tracking", tracking)
+
+    def told(*words: str) -> str:
+        code, said = sweeper(desk, environment, *words)
+        assert words[0] == "logs" or "Traceback" not in said, said
+        assert code in (0, 1) or words[0] in ("sync", "doctor"), (words, code, said)
+        return said
+
     # First with MLflow in the store, then with one that does not answer and has a password.
-    lines = [
+    trains = [
         ("plan", "s.yaml"),
         ("run", "s.yaml", "--dispatch", by),
         ("run", "s.yaml", "--dispatch", by, "--retry", "failed", "--offline", *there),
+    ]
+    reads = [
         ("sync", "s.yaml", *there),
         ("table", "s.yaml", "--source", "mlflow"),
         *(("table", "s.yaml", "--format", style) for style in ("csv", "html", "md", "tex", "json")),
@@ -171,17 +181,13 @@ def test_what_is_planted_is_found_nowhere(by: str, desk: Path, fault_seed: int, 
         ("doctor", "s.yaml", "--tracking", f"postgresql://me:{passwords[2]}@127.0.0.1:1/x"),
         ("ui", "--tracking", f"https://me:{passwords[3]}@127.0.0.1:1/x"),
     ]
-    for words in lines:
-        code, said = sweeper(desk, environment, *words)
-        assert words[0] == "logs" or "Traceback" not in said, said
-        assert code in (0, 1) or words[0] in ("sync", "doctor"), (words, code, said)
-        console += said
+    for words in trains:
+        console += told(*words)
     trials = [path.name for path in (desk / "runs" / "trials").iterdir()]
     assert len(trials) == len(PLACES)
-    for trial in trials:
-        code, said = sweeper(desk, environment, "why", "s.yaml", trial)
-        assert code == 0, said
-        console += said
+    reads += [("why", "s.yaml", trial) for trial in trials]
+    with ThreadPoolExecutor(4) as pool:
+        console += "".join(pool.map(lambda words: told(*words), reads))
     assert "env:STUDIO" in console, "the name of the variable is shown"
 
     logs = [path.read_text() for path in (desk / "runs" / "trials").glob("*/log.txt")]

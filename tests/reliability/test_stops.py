@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agents import is_agent
+from agents import left
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -104,11 +104,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
-
-
-def left(processes: list[psutil.Process], seconds: float = LIMIT) -> list[psutil.Process]:
-    """Those that still run after so many seconds, but for Ray's idle agents."""
-    return [it for it in psutil.wait_procs(processes, seconds)[1] if not is_agent(it)]
 
 
 def ended(process: subprocess.Popen[str], began: float, limit: float = LIMIT) -> tuple[str, str]:
@@ -214,7 +209,7 @@ def test_a_signal_at_any_moment_ends_it_cleanly(
     whole = desk.again()
     length = time.monotonic() - began
     draw, codes, longest = random.Random(fault_seed), [], 0.0
-    rounds = 200 if full else 10
+    rounds = 200 if full else 6
     for _ in range(rounds):
         shutil.rmtree(desk.folder / "runs", ignore_errors=True)
         number = draw.choice(STOP)
@@ -270,7 +265,7 @@ def test_a_courier_whose_driver_died_does_not_wait_for_a_server(desk: Desk) -> N
         silent.listen(64)
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         desk.environment["MLFLOW_TRACKING_URI"] = address
-        desk.write("toy_trainers:countdown", steps=200, pause=0.05)
+        desk.write("toy_trainers:countdown", steps=60, pause=0.05)
         process = desk.start()
         desk.until(lambda: [*desk.folder.glob("runs/trials/*/result-*.json")], process)
         desk.until(lambda: [it for it in below(process) if "python" in it.name()], process)
