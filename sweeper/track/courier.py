@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sweeper.errors import CorruptRecord, EnvironmentFault, SweeperError
 from sweeper.redaction import without_secrets
 from sweeper.track.folder import Folder, result_path
 from sweeper.track.mlflow import SETTINGS, MLflowStore, database, default_uri
 from sweeper.track.parcel import Origin
+from sweeper.track.reach import reach
 from sweeper.track.sealed import checksum, using, write_whole
 from sweeper.trial import TrainerRef, Trial
 
@@ -266,7 +268,13 @@ def main() -> None:
     store = MLflowStore(folder.root, about["uri"])
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=read, args=(inbox,), daemon=True).start()
-    state = deliver(inbox, lambda message: delivery(message, store, folder, origin), say)
+
+    def send(message: Mapping[str, Any]) -> None:
+        if "mlflow" not in sys.modules and urlsplit(store.uri).scheme in ("http", "https"):
+            reach(store.uri)  # To import MLflow takes seconds, for a server that is not there.
+        delivery(message, store, folder, origin)
+
+    state = deliver(inbox, send, say)
     with contextlib.suppress(SweeperError):
         store.close(origin, state)
 

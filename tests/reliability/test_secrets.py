@@ -186,6 +186,8 @@ def test_what_is_planted_is_found_nowhere(by: str, desk: Path, fault_seed: int, 
     trials = [path.name for path in (desk / "runs" / "trials").iterdir()]
     assert len(trials) == len(PLACES)
     reads += [("why", "s.yaml", trial) for trial in trials]
+    if by == "inline":  # All of them read what is there, whoever has made it.
+        reads = [words for words in reads if words[0] in ("sync", "logs", "report", "why")]
     with ThreadPoolExecutor(4) as pool:
         console += "".join(pool.map(lambda words: told(*words), reads))
     assert "env:STUDIO" in console, "the name of the variable is shown"
