@@ -274,7 +274,7 @@ import sys, time
 from pathlib import Path
 began = time.monotonic()
 import json, ray
-from sweeper.dispatch.ray_tune import rehearse
+from sweeper.dispatch.ray_cluster import rehearse
 rehearse(Path(sys.argv[1]))
 print(json.dumps({"version": ray.__version__, "seconds": time.monotonic() - began}))
 """

@@ -4,7 +4,7 @@
     ├── SpecError            2   the sweep file, the command line or a configuration is wrong
     ├── TrainerError         2   a trainer cannot be loaded or breaks the contract
     ├── EnvironmentFault     3   data, device, disk, server or permission is missing
-    ├── Hopeless             1   the first trials all failed alike, and no more were started
+    ├── CrashLoop            1   the first trials all failed alike, and no more were started
     ├── OverBudget           5   what is left would cost more than may be spent
     └── CorruptRecord        6   a record or a store cannot be believed
 
@@ -67,7 +67,7 @@ class EnvironmentFault(SweeperError):
     exit_code = 3
 
 
-class Hopeless(SweeperError):
+class CrashLoop(SweeperError):
     exit_code = 1
 
 

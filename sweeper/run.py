@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper import answers, estimates
 from sweeper.budget import UNLIMITED, Account, Spent, over
-from sweeper.caution import Caution
 from sweeper.changes import Changes
+from sweeper.circuit_breaker import CircuitBreaker
 from sweeper.circumstances import unlike, unlike_here
 from sweeper.claims import Verdicts, judge
 from sweeper.comparing import compare
@@ -629,11 +629,11 @@ def train(
     waits no longer for what runs once `hurry` is. `limits` are those of each; the states in
     `retry` are run again. With `score_only` what is trained is scored, and nothing is
     trained; with `probe` each is stopped once it has said something of its cost. Those of a
-    search that are behind are ended by `halving`. Raises Hopeless where the first of those that
+    search that are behind are ended by `halving`. Raises CrashLoop where the first of those that
     are `planned` fail alike, unless it is to `keep_going`; `proven`: this code has come to
-    results already (see caution.py); `advice` is what it says that can be done. Of a cluster the
-    nodes are asked whether they can run the trials `about`, and `say` is told what becomes of it.
-    """
+    results already (see circuit_breaker.py); `advice` is what it says that can be done. Of a
+    cluster the nodes are asked whether they can run the trials `about`, and `say` is told what
+    becomes of it."""
     surroundings = Surroundings(
         store=place.store,
         data=place.data,
@@ -648,14 +648,14 @@ def train(
         stall=machine.resources.stall,
         mirror=place.mirror,
     )
-    caution = Caution(todo, on_record, place.folder, proven=proven, keep_going=keep_going)
+    breaker = CircuitBreaker(todo, on_record, place.folder, proven=proven, keep_going=keep_going)
     of_cluster: dict[str, Any] = {}
     if machine.cluster is not None:
         of_cluster = {"cluster": {"address": machine.cluster.address}, "about": about, "say": say}
     dispatcher(machine.by)(
-        caution.coming(),
+        breaker.coming(),
         surroundings,
-        caution.told,
+        breaker.told,
         resources=machine.resources,
         slots=machine.slots,
         stop=stop,
@@ -663,7 +663,7 @@ def train(
         **of_cluster,
     )
     if not stop.is_set():
-        caution.refuse(planned, advice)
+        breaker.refuse(planned, advice)
 
 
 def tables(

@@ -28,7 +28,7 @@ SWEEPER_LAYERS = [
     {"hang"},
     {"deaths"},
     {"worker", "plan", "searching"},
-    {"caution", "dispatch", "estimates", "guard", "needed", "report"},
+    {"circuit_breaker", "dispatch", "estimates", "guard", "needed", "report"},
     {"run"},
     {"live", "cleaning", "onlooker"},
     {"live_search"},
@@ -51,7 +51,7 @@ TRAINER_LAYERS = [
 ]
 ONLY_IMPORTER = {
     "yaml": {"sweeper/spec/loader.py"},
-    "ray": {"sweeper/dispatch/ray_tune.py"},
+    "ray": {"sweeper/dispatch/ray_cluster.py", "sweeper/dispatch/ray_tune.py"},
     "mlflow": {"sweeper/track/mlflow.py"},
     "fsspec": {"sweeper/track/remote.py"},
     "s3fs": {"sweeper/track/remote.py"},

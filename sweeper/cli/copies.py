@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 
 from sweeper.cli.frame import Opened
-from sweeper.cli.stops import seconds_to_deliver
+from sweeper.cli.signals import seconds_to_deliver
 from sweeper.cli.words import again
 from sweeper.plan import Plan
 from sweeper.trial import Trial

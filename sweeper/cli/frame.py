@@ -20,13 +20,13 @@ from typing import Any
 import click
 
 from sweeper import __version__
-from sweeper.cli import completing, stops
+from sweeper.cli import completing, signals
 from sweeper.errors import EnvironmentFault, Mark, Problem, SweeperError, quoted
 from sweeper.redaction import conceal, print_concealed, without_secrets
 from sweeper.spec.sweep import Sweep
 
 CLUSTER = "sweeper.cluster"
-FAILED, UNFIT, REFUTED, BUDGET = 1, 3, 4, 5  # STOPPED and STOPPED_AT_ONCE are in stops
+FAILED, UNFIT, REFUTED, BUDGET = 1, 3, 4, 5  # STOPPED and STOPPED_AT_ONCE are in signals
 STOPPABLE = ("run", "eval", "plan")  # verbs that train something
 
 
@@ -84,7 +84,7 @@ def main(context: click.Context) -> None:
     does what is left."""
     context.obj = sys.argv[1:]
     if context.invoked_subcommand in STOPPABLE:
-        context.meta[stops.NAME] = context.with_resource(stops.heeding())
+        context.meta[signals.NAME] = context.with_resource(signals.heeding())
     sys.excepthook = print_concealed
     # Of the objects of a large plan none is garbage: to look for it would be a quarter of the time.
     gc.set_threshold(100_000, 50, 50)

@@ -11,7 +11,7 @@ import click
 
 from sweeper.cli.completing import trial_ids
 from sweeper.cli.frame import Opened, main, sweep_options
-from sweeper.cli.stops import STOPPED_AT_ONCE
+from sweeper.cli.signals import STOPPED_AT_ONCE
 from sweeper.cli.words import remedy, shown
 from sweeper.errors import CorruptRecord, SpecError, unknown
 from sweeper.trial import Trial

@@ -14,7 +14,7 @@ import click
 
 from sweeper.budget import Account
 from sweeper.cli.frame import Opened, cluster
-from sweeper.cli.stops import STOPPED, stopping
+from sweeper.cli.signals import STOPPED, stopping
 from sweeper.cli.words import listed, plainly, remember
 from sweeper.record import COST, Record
 from sweeper.spec.search_types import ENDED, Found, Promote, SearchSpec, Tried, came_to

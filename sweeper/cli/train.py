@@ -31,7 +31,7 @@ from sweeper.cli.frame import (
     sweep_options,
     where_option,
 )
-from sweeper.cli.stops import STOPPED, Ended, current, seconds_to_deliver, stopping
+from sweeper.cli.signals import STOPPED, Ended, current, seconds_to_deliver, stopping
 from sweeper.cli.words import (
     admit_damage,
     again,
@@ -173,22 +173,12 @@ def run_sweep(
         run.refuse_unlike(sweep, plan, to_run=bool(plan.todo))
     account = run.account(sweep, plan, place)
     if plan.todo and account.limited and not to_budget:
-        expected = run.estimated(sweep, plan, place, by, slots, cluster())
-        spent = account.spent()
-        run.refuse_over_budget(sweep, plan, expected, spent)
-        for line in costs.doubts(sweep, plan, expected, spent):
-            click.echo(line, err=True)
+        afford(opened, plan, account, by, slots)
     place.folder.prepare()
     # Finding out what the machine has loads Ray: not where there is nothing to do.
     needed = plan.todo and not reached
     machine = run.Machine.for_(sweep, by, slots, cluster()) if needed else None
-    click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
-    changes, news = changed(opened, plan)
-    for line in (*map(str, run.remarks(sweep, plan, place)), *merged(merges(sweep, plan.trials))):
-        click.echo(line, err=True)
-    for line in news if changes is None or changes else ():
-        click.echo(line, err=True)
-    remember(opened, plan)
+    announce(opened, plan)
     lost: list[tuple[Trial, Record]] = []
     damage: list[str] = []
     with delivering(run.courier(sweep, plan, place), opened) as outcome:
@@ -236,20 +226,48 @@ def run_sweep(
     if nothing := searches.barren(opened):
         click.echo(f"nothing feasible was found: {listed(nothing)}", err=True)
         sys.exit(FAILED)
-    if not outcome.filled:
-        complain(plan, opened, made.tables)
-        for trial, record in lost:
-            log = shown(place.folder.path(trial.id) / "log.txt")
-            said = f"{record.state}: {title(trial)}: {record.error} ({log})"
-            click.echo(f"{said}; the result that other code made stays", err=True)
-        if exceeded := plan.counts["exceeded"]:
-            click.echo(costs.raising(opened, exceeded), err=True)
+    if outcome.filled:
         admit_damage(plan, place, damage)
-        if account.ended:
-            click.echo(costs.reached(account, len(plan.todo), len(untold)), err=True)
-            sys.exit(BUDGET)
-        sys.exit(BUDGET if exceeded and plan.is_filled_but_for("exceeded") and not lost else FAILED)
+        return
+    complain(plan, opened, made.tables)
+    for trial, record in lost:
+        log = shown(place.folder.path(trial.id) / "log.txt")
+        said = f"{record.state}: {title(trial)}: {record.error} ({log})"
+        click.echo(f"{said}; the result that other code made stays", err=True)
+    if exceeded := plan.counts["exceeded"]:
+        click.echo(costs.raising(opened, exceeded), err=True)
     admit_damage(plan, place, damage)
+    if account.ended:
+        click.echo(costs.reached(account, len(plan.todo), len(untold)), err=True)
+        sys.exit(BUDGET)
+    sys.exit(BUDGET if exceeded and plan.is_filled_but_for("exceeded") and not lost else FAILED)
+
+
+def afford(opened: Opened, plan: Plan, account: Account, by: str, slots: int | None) -> None:
+    """Raises OverBudget where the plan will cost more than the file allows; says what
+    nobody can know."""
+    from sweeper import run
+
+    expected = run.estimated(opened.sweep, plan, opened.place, by, slots, cluster())
+    spent = account.spent()
+    run.refuse_over_budget(opened.sweep, plan, expected, spent)
+    for line in costs.doubts(opened.sweep, plan, expected, spent):
+        click.echo(line, err=True)
+
+
+def announce(opened: Opened, plan: Plan) -> None:
+    """What is going to be done, what is odd about it, and what is another than last time."""
+    from sweeper import run
+
+    sweep = opened.sweep
+    click.echo(summary(sweep, plan.counts, len(plan.todo)), err=True)
+    changes, news = changed(opened, plan)
+    odd = map(str, run.remarks(sweep, plan, opened.place))
+    for line in (*odd, *merged(merges(sweep, plan.trials))):
+        click.echo(line, err=True)
+    for line in news if changes is None or changes else ():
+        click.echo(line, err=True)
+    remember(opened, plan)
 
 
 @main.command("eval")

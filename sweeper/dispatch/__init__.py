@@ -41,7 +41,7 @@ def dispatcher(name: str) -> Dispatcher:
 
 def joined(address: str) -> list[Any]:
     """The nodes of the Ray cluster at `address`, which this process joins and stays in."""
-    return importlib.import_module("sweeper.dispatch.ray_tune").join(address)
+    return importlib.import_module("sweeper.dispatch.ray_cluster").join(address)
 
 
 def fitted(resources: Resources) -> Resources:

@@ -251,13 +251,13 @@ def refuse(wrong: Iterable[tuple[str, Sequence[str]]]) -> None:
 # ---- a node that came later
 
 
-_complied: set[str] = set()
+_fit: set[str] = set()
 
 
-def comply(asked: Question, trial: Trial, address: str) -> None:
+def refuse_unfit(asked: Question, trial: Trial, address: str) -> None:
     """On the node, before a trial: asks what every node was asked that was there at the start.
     Once a process, about its first trial. Raises EnvironmentFault."""
-    if asked.word in _complied:
+    if asked.word in _fit:
         return
     node = f"late-{secrets.token_hex(4)}"
     mine = replace(asked, trials=(trial,))
@@ -266,4 +266,4 @@ def comply(asked: Question, trial: Trial, address: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             (asked.store / f"{asked.word}-{node}").unlink()
-    _complied.add(asked.word)
+    _fit.add(asked.word)

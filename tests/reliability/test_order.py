@@ -50,7 +50,7 @@ MORE_WAYS = {
 def test_the_same_tables_in_every_way(
     tmp_path: Path, full: bool, fault_seed: int, say: Callable[[str], None]
 ):
-    from sweeper.dispatch import ray_tune
+    from sweeper.dispatch import ray_cluster
 
     (tmp_path / "data" / "tiny").mkdir(parents=True)
     for split, count in {"train": 48, "valid": 24, "test": 24}.items():
@@ -76,7 +76,7 @@ def test_the_same_tables_in_every_way(
         return {style: render(made) for style, render in RENDERERS.items()}
 
     expected = tables("inline", "inline", 1, False)
-    with ray_tune.running_ray(Resources(), {"num_cpus": 4}, tmp_path):
+    with ray_cluster.running_ray(Resources(), {"num_cpus": 4}, tmp_path):
         for name, way in ways.items():
             assert tables(name, *way) == expected, name
     say(f"8 trials in {1 + len(ways)} ways: the same bytes in {', '.join(expected)}")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import caution, deaths, provenance, run
-from sweeper.caution import Caution
+from sweeper import circuit_breaker, deaths, provenance, run
+from sweeper.circuit_breaker import CircuitBreaker
 from sweeper.dispatch.inline import dispatch as inline
-from sweeper.errors import EnvironmentFault, Hopeless
+from sweeper.errors import CrashLoop, EnvironmentFault
 from sweeper.record import Record
 from sweeper.spec import Resources
 from sweeper.track import lease
@@ -320,7 +320,7 @@ def bench(tmp_path):
 
 @pytest.mark.fault("A12")
 def test_of_a_hundred_that_fail_alike_three_are_started(bench, say):
-    with pytest.raises(Hopeless) as raised:
+    with pytest.raises(CrashLoop) as raised:
         bench.train([faulty("fails", seed) for seed in range(100)], advice="Mend it")
     say(f"100 trials that fail alike: {bench.started} started")
     assert bench.started == len(bench.records) == 3
@@ -359,12 +359,12 @@ def test_one_that_came_to_something_speaks_for_the_others(bench):
 
 
 class Door:
-    """Caution, and who takes what comes through it."""
+    """A circuit breaker, and who takes what comes through it."""
 
     def __init__(self, folder: Folder, trials: list[Trial | None], **how: bool):
         self.records: list[Record] = []
-        self.caution = Caution(trials, self.records.append, folder, **how)
-        self.coming = self.caution.coming()
+        self.breaker = CircuitBreaker(trials, self.records.append, folder, **how)
+        self.coming = self.breaker.coming()
 
     def next(self) -> Trial | None:
         return next(self.coming)
@@ -403,7 +403,7 @@ def test_what_is_long_in_measuring_holds_nobody_up_for_ever(here, monkeypatch):
     door = Door(Folder(here.store), trials)
     door.next()
     assert door.next() is None
-    monkeypatch.setattr(caution, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(circuit_breaker, "WAIT_SECONDS", 0.0)
     assert door.next() == trials[1]
 
 

@@ -374,11 +374,11 @@ def test_a_second_signal_ends_ray_at_once(desk: Desk) -> None:
 
 ASKED_DEAF = """
 import signal, threading, time
-from sweeper.cli import stops
+from sweeper.cli import signals
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(number, signal.SIG_IGN)
-stops.LIMIT_SECONDS = 1.0
-with stops.heeding() as heard:
+signals.LIMIT_SECONDS = 1.0
+with signals.heeding() as heard:
     heard.waiting = 60.0
     asks = threading.Thread(target=lambda: heard.ask("somebody", at_once=False))
     asks.start()

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from sweeper import provenance, run
-from sweeper.errors import EnvironmentFault, Hopeless
+from sweeper.errors import CrashLoop, EnvironmentFault
 from sweeper.spec import Resources
 from sweeper.track.folder import Folder
 from sweeper.track.lease import latest
@@ -37,10 +37,10 @@ def ray_tune(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FAULTY))
         patch.syspath_prepend(str(TOYS))
-        from sweeper.dispatch import ray_tune
+        from sweeper.dispatch import ray_cluster, ray_tune
 
         cluster = {"num_cpus": 4, "num_gpus": 0}
-        with ray_tune.running_ray(Resources(), cluster, tmp_path_factory.mktemp("store")):
+        with ray_cluster.running_ray(Resources(), cluster, tmp_path_factory.mktemp("store")):
             yield ray_tune
 
 
@@ -210,7 +210,7 @@ def test_of_a_hundred_that_fail_alike_three_are_started(ray_tune, tmp_path, say)
     place, records = run.Place(store=tmp_path / "runs"), []
     machine = run.Machine(by="ray", resources=Resources(), slots=4)
     trials = [faulty("fails", seed) for seed in range(100)]
-    with pytest.raises(Hopeless, match="97 were not started"):
+    with pytest.raises(CrashLoop, match="97 were not started"):
         run.train(trials, place, machine, records.append, threading.Event(), planned=100)
     started = len(place.folder.ids())
     say(f"100 trials that fail alike, 4 at a time: {started} started")

@@ -241,10 +241,10 @@ def test_inline_trains_once_for_two_evaluations(here) -> None:
 @pytest.mark.ray
 def test_ray_trains_once_for_two_evaluations_at_a_time(here, scoring, tmp_path) -> None:
     """Two workers take the two evaluations of one trial at once; then a scoring fails."""
-    from sweeper.dispatch import ray_tune
+    from sweeper.dispatch import ray_cluster, ray_tune
 
     few, many, bad = toy(1, pause=0.2), toy(5, pause=0.2), toy(0, pause=0.2)
-    with ray_tune.running_ray(Resources(), {"num_cpus": 2}, tmp_path / "ray"):
+    with ray_cluster.running_ray(Resources(), {"num_cpus": 2}, tmp_path / "ray"):
         records: dict = {}
         ray_tune.dispatch(
             [few, many], here, lambda r: records.update({r.key: r}), resources=Resources(), slots=2

@@ -33,9 +33,9 @@ def ray_tune(tmp_path_factory):
     """One Ray for this module, with more processors and GPUs than there are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOYS))
-        from sweeper.dispatch import ray_tune
+        from sweeper.dispatch import ray_cluster, ray_tune
 
-        with ray_tune.running_ray(Resources(), PRETENDED, tmp_path_factory.mktemp("store")):
+        with ray_cluster.running_ray(Resources(), PRETENDED, tmp_path_factory.mktemp("store")):
             yield ray_tune
 
 
@@ -284,10 +284,12 @@ def test_what_killed_drivers_left_is_removed_and_what_lives_is_not(ray_tune, tmp
 
 
 def test_another_ray_is_refused_with_a_word(ray_tune, monkeypatch, tmp_path):
-    monkeypatch.setattr(ray_tune, "PRIVATE", (*ray_tune.PRIVATE, "_private.services.gone"))
+    from sweeper.dispatch import ray_cluster
+
+    monkeypatch.setattr(ray_cluster, "PRIVATE", (*ray_cluster.PRIVATE, "_private.services.gone"))
     with (
         pytest.raises(EnvironmentFault, match=r"has no ray\._private\.services\.gone\): install"),
-        ray_tune.running_ray(Resources(), PRETENDED, tmp_path),
+        ray_cluster.running_ray(Resources(), PRETENDED, tmp_path),
     ):
         pass
 
@@ -322,7 +324,7 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 os.environ["RAY_AUTH_MODE"] = "disabled"
-from sweeper.dispatch import nodes, ray_tune
+from sweeper.dispatch import nodes, ray_cluster, ray_tune
 import ray
 from ray.cluster_utils import Cluster
 from sweeper.errors import EnvironmentFault
@@ -330,7 +332,7 @@ store = Path(sys.argv[1])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "env_vars": {"GIVEN": "1"}})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
-there = ray_tune.live_nodes()
+there = ray_cluster.live_nodes()
 assert len(there) == 2 and len({node.address for node in there}) == 1, there
 asked = nodes.Question(
     word=".asked", store=store, data=None, path=(os.getcwd(),), made_by={}, names=("GIVEN",)
@@ -338,7 +340,7 @@ asked = nodes.Question(
 (store / asked.word).write_text(asked.word)
 for some in (there, there[::-1], there[:1], there[1:]):
     try:
-        ray_tune.ask(some, asked, SimpleNamespace(refuse_lost=lambda: None))
+        ray_cluster.ask(some, asked, SimpleNamespace(refuse_lost=lambda: None))
         print("well")
     except EnvironmentFault as fault:
         print(len(fault.problems), "GIVEN" in str(fault.problems[0]))
@@ -362,9 +364,11 @@ def test_each_of_two_nodes_at_one_address_is_asked(tmp_path):
 
 
 def test_a_cluster_without_a_token_is_not_joined(ray_tune, monkeypatch):
+    from sweeper.dispatch import ray_cluster
+
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(EnvironmentFault, match="RAY_AUTH_MODE"):
-        ray_tune.prepare_token("192.0.2.1:6379")
+        ray_cluster.prepare_token("192.0.2.1:6379")
 
 
 # --- a driver of its own -----------------------------------------------------------------

@@ -1,5 +1,5 @@
 """Trials on their way in, and what becomes of the first of them; the trials, while there is hope
-that they come to something, out.
+that they come to something, out. A canary first, and an end to a crash loop.
 
 A mistake that ends one trial often ends them all. Until one has measured something they come one
 at a time (for some time: what fails alike mostly fails soon), and where the first to end have all
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from sweeper.errors import Hopeless, SweeperError
+from sweeper.errors import CrashLoop, SweeperError
 from sweeper.record import Record
 from sweeper.track import journal
 from sweeper.track.folder import Folder
@@ -26,7 +26,7 @@ NO_MORE = object()
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
-class Caution:
+class CircuitBreaker:
     """Trials go out through `coming`, and `told` hears of their records. It has state because
     what comes next depends on what came of the first, and a lock because they are asked for in
     one thread and told of in another. `proven`: trials by this code have come to something
@@ -50,7 +50,7 @@ class Caution:
         self.started = 0
 
     def coming(self) -> Iterator[Trial | None]:
-        while not self.is_hopeless:
+        while not self.is_open:
             if self._must_wait():
                 yield None
                 continue
@@ -73,18 +73,18 @@ class Caution:
         self._on_record(record)
 
     def refuse(self, planned: int | None = None, advice: str = "") -> None:
-        """Raises Hopeless where the first trials all failed alike and that kept others from
+        """Raises CrashLoop where the first trials all failed alike and that kept others from
         being started; `planned` is how many there were to be, if that is known, and `advice`
         what a person can do."""
-        if not self.is_hopeless or (planned is not None and self.started >= planned):
+        if not self.is_open or (planned is not None and self.started >= planned):
             return
         left = 0 if planned is None else planned - self.started
         rest = f"{left:,} {'was' if left == 1 else 'were'} not" if left else "no more are"
         said = f"the first {ALIKE} trials all failed: {self._errors[0]}; {rest} started"
-        raise Hopeless(f"{said}. {advice}" if advice else said)
+        raise CrashLoop(f"{said}. {advice}" if advice else said)
 
     @property
-    def is_hopeless(self) -> bool:
+    def is_open(self) -> bool:
         return self._watches and len(self._errors) >= ALIKE
 
     def _judge(self, record: Record) -> None:
