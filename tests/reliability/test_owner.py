@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from terminal import NOBODY, ROOT, SECONDS, Terminal, said
 
 from sweeper import cleaning, run
 from sweeper.spec import read
@@ -25,8 +26,6 @@ from sweeper.track.lease import EXPIRY_SECONDS, LeaseHeld
 from sweeper.track.sealed import seal
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-SECONDS = 120.0
 
 FILE = """\
 name: %(name)s
@@ -38,49 +37,18 @@ tables: {losses: {rows: level, values: [loss], over: seed, cell: "{mean}", write
 """
 
 
-class Desk:
-    """A folder with two sweeps of the same trials in it, and terminals."""
+class Desk(Terminal):
+    """With two sweeps of the same trials in it."""
 
     def __init__(self, folder: Path):
-        self.folder, self.go, self.calls = folder, folder / "go", folder / "calls"
-        self.started: list[subprocess.Popen[str]] = []
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
-            "OMP_NUM_THREADS": "1",
-            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # Nobody is there.
-            "SWEEPER_OFFLINE": "1",
-            "TOY_GO": str(self.go),
-            "TOY_CALLS": str(self.calls),
-        }
+        self.go, self.calls = folder / "go", folder / "calls"
+        told = {"TOY_GO": str(self.go), "TOY_CALLS": str(self.calls)}
+        super().__init__(folder, HERE, **NOBODY, **told)
         for name in ("one", "other"):
             (folder / f"{name}.yaml").write_text(FILE % {"name": name})
 
-    def start(self, *words: str, before: str = "") -> subprocess.Popen[str]:
-        main = ["-c", f"{before}\nfrom sweeper.cli import main; main()"]
-        process = subprocess.Popen(
-            [sys.executable, *(main if before else ["-m", "sweeper"]), *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
-
     def run(self, name: str = "one", *more: str, before: str = "") -> subprocess.Popen[str]:
         return self.start("run", f"{name}.yaml", "--dispatch", "inline", *more, before=before)
-
-    def type(self, *words: str) -> tuple[int, str, str]:
-        return said(self.start(*words))
-
-    def until(self, what: Callable[[], object]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not what():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
     def began(self) -> Counter[str]:
         return self.noted("began")
@@ -96,20 +64,10 @@ class Desk:
         return run.owner_path(read(str(self.folder / "one.yaml")), place)
 
 
-def said(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=SECONDS)
-    assert "Traceback" not in out + err, out + err
-    return process.returncode, out, err
-
-
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    with Desk.opened(tmp_path) as made:
+        yield made
 
 
 def elsewhere(folder: Path, age: float) -> None:
@@ -337,7 +295,8 @@ def test_gc_leaves_an_owner_alone_and_takes_one_without_a_design(desk: Desk) -> 
 
     def left() -> list[Path]:
         old, _ = cleaning.waste(root, None)
-        return [one.path for one in old if one.kind == "leftovers"]
+        found = [one.path for one in old if one.kind == "leftovers"]
+        return [path for path in found if path.is_relative_to(root)]  # /tmp is everybody's.
 
     for path in (desk.owner, *desk.owner.iterdir()):
         os.utime(path, (time.time() - 2 * cleaning.QUIET_SECONDS,) * 2)

@@ -20,10 +20,9 @@ from pathlib import Path
 import psutil
 import pytest
 from agents import left
+from terminal import NOBODY, ROOT, SECONDS, Terminal
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-SECONDS = 120.0
 LIMIT = 10.0  # of a stop
 AT_ONCE = 3.0
 STOP = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
@@ -39,47 +38,19 @@ tables: {losses: {rows: seed, values: [loss], write: [md]}}
 """
 
 
-class Desk:
-    """A folder with a sweep file in it, and a terminal. Nobody listens where MLflow should."""
+class Desk(Terminal):
+    """With a sweep file in it. Nobody listens where MLflow should."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/sweeper"), str(HERE)]),
-            "OMP_NUM_THREADS": "1",
-            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-            "SWEEPER_OFFLINE": "1",
-        }
+        super().__init__(folder, ROOT / "tests/sweeper", HERE, **NOBODY)
 
     def write(self, trainer: str, steps: int = 3, pause: float = 0.0) -> None:
         named = trainer if trainer.startswith("{") else f"{{function: '{trainer}'}}"
         text = FILE % {"trainer": named, "steps": steps, "pause": pause}
         (self.folder / "toy.yaml").write_text(text)
 
-    def start(self, *more: str, by: str = "inline", **how: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sweeper", "run", "toy.yaml", "--dispatch", by, *more],
-            **{
-                "cwd": self.folder,
-                "env": self.environment,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                "text": True,
-                **how,
-            },
-        )
-        self.started.append(process)
-        return process
-
-    def until(self, what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not what():
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    def run(self, *more: str, by: str = "inline", **how: object) -> subprocess.Popen[str]:
+        return self.start("run", "toy.yaml", "--dispatch", by, *more, **how)
 
     def measured(self) -> bool:
         journals = self.folder.glob("runs/trials/*/journal.jsonl")
@@ -87,19 +58,15 @@ class Desk:
 
     def again(self) -> str:
         """The same line to its end; its tables."""
-        out, err = self.start().communicate(timeout=SECONDS)
+        out, err = self.run().communicate(timeout=SECONDS)
         assert self.started[-1].returncode == 0, err
         return out
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    with Desk.opened(tmp_path) as made:
+        yield made
 
 
 def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -123,7 +90,7 @@ def test_one_signal_stops_at_the_next_measurement(
     for _ in range(rounds):
         shutil.rmtree(desk.folder / "runs", ignore_errors=True)
         desk.write("toy_trainers:countdown", steps=100_000, pause=0.01)
-        process = desk.start()
+        process = desk.run()
         desk.until(desk.measured, process)
         children = below(process)
         began = time.monotonic()
@@ -150,7 +117,7 @@ def test_a_trial_that_comes_to_no_measurement_keeps_nobody(
     if trainer == "clings" and not full:
         pytest.skip("with --full; it ends as one that hangs does")
     desk.write(f"toy_stops:{trainer}")
-    process = desk.start()
+    process = desk.run()
     desk.until(lambda: [*desk.folder.glob("runs/began")], process)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -184,7 +151,7 @@ def test_a_second_signal_ends_at_once_with_all_that_was_started(
     rounds, longest = 20 if full else 2, 0.0
     for number in range(rounds):
         shutil.rmtree(desk.folder / "runs", ignore_errors=True)
-        process = desk.start()
+        process = desk.run()
         desk.until(desk.measured, process)
         desk.until(lambda p=process: sum("sleep" in it.name() for it in below(p)) == 2, process)
         children = below(process)
@@ -215,7 +182,7 @@ def test_a_signal_at_any_moment_ends_it_cleanly(
     for _ in range(rounds):
         shutil.rmtree(desk.folder / "runs", ignore_errors=True)
         number = draw.choice(STOP)
-        process = desk.start()
+        process = desk.run()
         # From its start on, but the interpreter's own, which is nobody's to mend.
         time.sleep(0.15 + draw.uniform(0.0, length))
         began = time.monotonic()
@@ -246,7 +213,7 @@ def test_a_signal_while_mlflow_is_told_does_not_wait_for_it(desk: Desk) -> None:
         desk.write("toy_trainers:countdown")
         log = desk.folder / "err"
         with log.open("w") as file:
-            process = desk.start(stderr=file)
+            process = desk.run(stderr=file)
         desk.until(lambda: "tables are in" in log.read_text(), process)
         children = below(process)
         assert children  # the courier
@@ -268,7 +235,7 @@ def test_a_courier_whose_driver_died_does_not_wait_for_a_server(desk: Desk) -> N
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         desk.environment["MLFLOW_TRACKING_URI"] = address
         desk.write("toy_trainers:countdown", steps=60, pause=0.05)
-        process = desk.start()
+        process = desk.run()
         desk.until(lambda: [*desk.folder.glob("runs/trials/*/result-*.json")], process)
         desk.until(lambda: [it for it in below(process) if "python" in it.name()], process)
         children = below(process)
@@ -281,7 +248,7 @@ def test_a_courier_whose_driver_died_does_not_wait_for_a_server(desk: Desk) -> N
 @pytest.mark.fault("A16")
 def test_under_nohup_a_hangup_is_nothing(desk: Desk) -> None:
     desk.write("toy_trainers:countdown", steps=60, pause=0.02)
-    process = desk.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = desk.run(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     desk.until(desk.measured, process)
     process.send_signal(signal.SIGHUP)
     out, err = process.communicate(timeout=SECONDS)
@@ -336,7 +303,7 @@ def test_a_signal_while_ray(
         shutil.rmtree(desk.folder / "runs", ignore_errors=True)
         trainer = "toy_stops:naps" if hangs else "toy_trainers:countdown"
         desk.write(trainer, steps=100_000, pause=0.01)
-        process = desk.start(by="ray")
+        process = desk.run(by="ray")
         if moment == "it starts Ray":
             desk.until(lambda p=process: any("gcs" in it.name() for it in below(p)), process)
         else:
@@ -359,7 +326,7 @@ def test_a_signal_while_ray(
 def test_a_second_signal_ends_ray_at_once(desk: Desk) -> None:
     needs_ray()
     desk.write(COMMAND)
-    process = desk.start(by="ray")
+    process = desk.run(by="ray")
     desk.until(desk.measured, process)
     children = below(process)
     assert any("raylet" in it.name() for it in children)

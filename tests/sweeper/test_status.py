@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from terminal import SECONDS, Terminal, said
 
 from sweeper import run
 from sweeper.onlooker import Onlooker
@@ -26,9 +27,6 @@ from sweeper.track import lease, owner
 from sweeper.track.folder import Attempt, Folder
 from sweeper.track.sealed import seal
 from sweeper.trial import Trial
-
-ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
 
 TRAINER = """\
 import time
@@ -55,32 +53,13 @@ tables: {losses: {rows: seed, values: [loss], write: [md]}}
 """
 
 
-class Desk:
-    """A folder with a sweep file and its trainer, which goes on until it is let go."""
+class Desk(Terminal):
+    """With a sweep file and its trainer, which goes on until it is let go."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-        }
+        super().__init__(folder)
         (folder / "slow.py").write_text(TRAINER)
         (folder / "toy.yaml").write_text(FILE)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sweeper", *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
 
     def run(self, *more: str) -> subprocess.Popen[str]:
         """One that has come to a measurement."""
@@ -95,16 +74,6 @@ class Desk:
             process,
         )
         return process
-
-    def until(self, what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not what():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def type(self, *words: str) -> tuple[int, str, str]:
-        return said(self.start(*words))
 
     def let_go(self, seed: int | None = None) -> None:
         (self.folder / ("go" if seed is None else f"go-{seed}")).touch()
@@ -121,22 +90,10 @@ class Desk:
         return sorted(path.name for path in self.owner.rglob("stop-*"))
 
 
-def said(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=SECONDS)
-    assert "Traceback" not in out + err, out + err
-    return process.returncode, out, err
-
-
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    with Desk.opened(tmp_path) as made:
+        yield made
 
 
 class Listener:
