@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,6 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # What a shell has in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[SEEN] = defaultdict(dict)
 
 
