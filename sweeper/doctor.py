@@ -273,8 +273,8 @@ RAY = """
 import sys, time
 from pathlib import Path
 began = time.monotonic()
-import json, ray
 from sweeper.dispatch.ray_cluster import rehearse
+import json, ray
 rehearse(Path(sys.argv[1]))
 print(json.dumps({"version": ray.__version__, "seconds": time.monotonic() - began}))
 """

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ TRIES = 2  # of one trial, before MLflow is taken for gone
 PAUSE_SECONDS = 1.0
 SILENT_SECONDS = 120.0  # without a trial, or a byte of one, after which MLflow is away
 LOOK_SECONDS = 1.0  # between two looks at whether something came
+GUESSES = 100  # at what was measured in the very moment of the end
 DRAFT = ".adopted"
 
 
@@ -387,17 +389,22 @@ def rebuilt(
         late = point.at_ms >= milliseconds(record.finished_at)
         return late and point.step == last and repr(value) == repr(point.value)
 
-    course = [point for point in sent if not of_result(point)]
-    keys = {point.key for point in course}
+    late: dict[str, Point] = {}  # the last of each name that may be the result's
+    for point in sorted(filter(of_result, sent), key=lambda it: (it.step, it.at_ms)):
+        late[point.key] = point
     # What the course has nowhere else is the result's alone, as a rule.
-    some = [point for point in sent if not of_result(point) or point.key in keys]
-    found = []
-    for those in (some, sent, course):
-        history = tuple(joined(those, known, record.result))
-        if digest_of(points(history, record)) == digest_of(sent):
-            found.append(history)
-    as_said = (one for one in found if sum(1 for _ in points(one, None)) == measured)
-    return next(as_said, found[0] if found else None)
+    course = {point.key for point in sent if not of_result(point)}
+    likely = sorted(late, key=lambda key: (key in course, -late[key].at_ms))
+    counts = [len(late.keys() - course), 0, len(late)]
+    if measured is not None:
+        counts.insert(0, len(sent) - measured)
+    for count in counts:
+        for some in islice(combinations(likely, max(count, 0)), GUESSES):
+            of_end = {late[key] for key in some}
+            history = tuple(joined([it for it in sent if it not in of_end], known, record.result))
+            if digest_of(points(history, record)) == digest_of(sent):
+                return history
+    return None
 
 
 def joined(

@@ -22,14 +22,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sweeper.errors import CorruptRecord, EnvironmentFault, SweeperError
 from sweeper.redaction import without_secrets
 from sweeper.track.folder import Folder, result_path
 from sweeper.track.mlflow import SETTINGS, MLflowStore, database, default_uri
 from sweeper.track.parcel import Origin
-from sweeper.track.reach import reach
+from sweeper.track.reach import refuse_away
 from sweeper.track.sealed import checksum, using, write_whole
 from sweeper.trial import TrainerRef, Trial
 
@@ -270,8 +269,8 @@ def main() -> None:
     threading.Thread(target=read, args=(inbox,), daemon=True).start()
 
     def send(message: Mapping[str, Any]) -> None:
-        if "mlflow" not in sys.modules and urlsplit(store.uri).scheme in ("http", "https"):
-            reach(store.uri)  # To import MLflow takes seconds, for a server that is not there.
+        if "mlflow" not in sys.modules:
+            refuse_away(store.uri)  # To import it takes seconds, for a server that is not there.
         delivery(message, store, folder, origin)
 
     state = deliver(inbox, send, say)

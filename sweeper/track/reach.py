@@ -69,6 +69,20 @@ def server(uri: str, seconds: float) -> Answer:
     return Answer(version=version, clock=clock)
 
 
+def refuse_away(uri: str) -> None:
+    """Raises Away where nobody answers at an address of the web, within the time that MLflow's
+    client would wait. Whoever answers, however, that client knows better what to make of."""
+    through = urllib.request.getproxies().values()
+    if urlsplit(uri).scheme not in ("http", "https") or any("socks" in it for it in through):
+        return
+    try:
+        fetched(uri, "/health", float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or SECONDS))
+    except Away:
+        raise
+    except EnvironmentFault:
+        return
+
+
 def admitted(uri: str, seconds: float = SECONDS) -> None:
     """Raises EnvironmentFault where MLflow does not let us in: that it lives it tells anybody."""
     if urlsplit(uri).scheme not in ("http", "https"):

@@ -14,10 +14,12 @@ import psutil
 SCRIPTS = ("dashboard/agent.py", "runtime_env/agent/main.py", "Agent")
 
 
-def left(processes: Iterable[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
-    """Those that still run after so many seconds, but for Ray's agents."""
+def left(
+    processes: Iterable[psutil.Process], seconds: float = 10.0, *, agents: bool = False
+) -> list[psutil.Process]:
+    """Those that still run after so many seconds; Ray's agents only if they are asked for."""
     there, deadline = list(processes), time.monotonic() + seconds
-    while there := [process for process in there if runs(process)]:
+    while there := [it for it in there if runs(it) and (agents or not is_agent(it))]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -25,11 +27,13 @@ def left(processes: Iterable[psutil.Process], seconds: float = 10.0) -> list[psu
 
 
 def runs(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return process.status() != psutil.STATUS_ZOMBIE and not is_agent(process)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def is_agent(process: psutil.Process) -> bool:
     """By its script: its name it takes only when it has come up."""
-    return any(word.endswith(SCRIPTS) for word in process.cmdline())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(word.endswith(SCRIPTS) for word in process.cmdline())
+    return False

@@ -41,7 +41,8 @@ class Terminal:
             for process in made.started:
                 if process.poll() is None:
                     process.kill()
-                with process:  # Waits, and closes what was read from.
+                process.wait()
+                with process:  # Closes what was read from.
                     pass
 
     def start(self, *words: str, before: str = "", **how: object) -> subprocess.Popen[str]:

@@ -3,6 +3,7 @@ it while a sweep runs asks for a token."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -103,7 +104,7 @@ class Watched:
 
     def said(self) -> str:
         trace = self.notes / "strace.txt"
-        calls = ""
+        calls = ", what is no Python was not: there is no strace"
         if trace.exists():
             calls = f", {trace.read_text().count(' connect(')} connects of every process"
         return f"{len({it['pid'] for it in self.noted()})} Python processes watched{calls}"
@@ -239,8 +240,10 @@ def ended(process: subprocess.Popen[str], hint: int = signal.SIGINT) -> None:
         process.communicate(timeout=60)
     finally:
         process.kill()
-        for one in left(children, 20.0):
-            one.kill()
+        left(children, 20.0)
+        for one in children:  # Ray's agents, too.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @pytest.mark.slow

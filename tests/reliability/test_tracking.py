@@ -141,6 +141,18 @@ def test_through_an_outage_of_every_kind_the_courier_gets_all_there_once(
     longest = 0.0
     kinds = list(HARM)
 
+    def harm(share: float):
+        """Not of what is asked before MLflow's client is loaded: that would never be."""
+
+        def of(method: str, path: str, number: int) -> str | None:
+            spared = path in ("/health", "/version") or rng.random() >= share
+            return None if spared else rng.choice(kinds)
+
+        return of
+
+    def harmed() -> int:
+        return proxy.done.total() - proxy.done["pass"]
+
     def tell(some):
         nonlocal longest
         for one in some:
@@ -152,11 +164,11 @@ def test_through_an_outage_of_every_kind_the_courier_gets_all_there_once(
     try:
         tell(trials[: count // 2])
         until(lambda: courier.problem)
-        proxy.begin(lambda *request: rng.choice(kinds))
+        proxy.begin(harm(1.0))
         proxy.up()
         tell(trials[count // 2 :])
-        until(lambda: proxy.done.total() >= (4 if full else 2))
-        proxy.begin(lambda *request: rng.choice(kinds) if rng.random() < 0.05 else None)
+        until(lambda: harmed() >= (4 if full else 2))
+        proxy.begin(harm(0.1))
         until(lambda: courier.undelivered <= count // 2)
         assert courier.undelivered or proxy.done["pass"]
         proxy.begin()
@@ -167,8 +179,7 @@ def test_through_an_outage_of_every_kind_the_courier_gets_all_there_once(
         left = courier.close(60)
     assert left == 0, courier.problem
     tally = check(folder, trials, server.database, server.artifacts, origin)
-    done = proxy.done.total() - proxy.done["pass"]
-    say(f"{done} of {proxy.done.total()} requests harmed (seed {fault_seed}): {tally}")
+    say(f"{harmed()} of {proxy.done.total()} requests harmed (seed {fault_seed}): {tally}")
 
 
 class Inbox:

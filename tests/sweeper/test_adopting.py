@@ -570,7 +570,7 @@ def test_seconds_of_milliseconds_are_the_same_milliseconds():
 def test_a_history_is_rebuilt_of_its_points_in_whatever_order():
     """So that the same points are made of it: also of measurements at one cost, within a
     millisecond, under names that MLflow does not take, and of results that end in none."""
-    exact = 0
+    exact = older = 0
     for seed in range(2000):
         dice = random.Random(seed)
         history, record = drawn(dice)
@@ -581,8 +581,30 @@ def test_a_history_is_rebuilt_of_its_points_in_whatever_order():
         made = adopting.rebuilt(sent, record, measured=measured)
         assert made is not None, seed
         assert parcel.digest_of(parcel.points(made, record)) == digest, seed
+        assert sum(1 for _ in parcel.points(made, None)) == measured, seed
+        before = adopting.rebuilt(sent, record)  # delivered when that was not said
+        older += parcel.digest_of(parcel.points(before, record)) == digest
         exact += [(m.cost, m.values) for m in made] == [(m.cost, m.values) for m in history]
-    assert exact > 500
+    assert exact > 750  # What was measured within a millisecond is one measurement.
+    assert older == 2000
+
+
+def test_a_result_in_the_moment_of_the_end_is_not_taken_for_a_measurement():
+    history = [
+        Measurement(cost=1, values={"a": 1.0, "b": 1.0}, at=1.0),
+        Measurement(cost=2, values={"a": 0.5, "b": 0.6}, at=2.0),
+    ]
+    record = Record(
+        trial_id="0" * 16,
+        evaluation_id="1" * 16,
+        state="done",
+        result={"a": 0.5, "b": 0.7, "c": 0.1},
+        finished_at=2.0,
+    )
+    sent = list(parcel.points(history, record))
+    assert len(sent) == 6
+    made = adopting.rebuilt(sent, record, measured=4)
+    assert [(m.cost, m.values) for m in made] == [(m.cost, m.values) for m in history]
 
 
 def drawn(dice: random.Random) -> tuple[list[Measurement], Record]:

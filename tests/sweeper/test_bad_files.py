@@ -77,37 +77,47 @@ from sweeper.cli import main
 found = {}
 for path in json.load(sys.stdin):
     arguments = ["plan", path, "--store", sys.argv[1]]
-    seconds = []
-    while len(seconds) < 3 and min(seconds, default=9.0) >= float(sys.argv[2]):
-        said, start = io.StringIO(), time.process_time()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            try:
-                code = main(arguments, prog_name="sweeper")
-            except SystemExit as ended:
-                code = ended.code
-            except BaseException as error:
-                code = repr(error)
-        seconds.append(time.process_time() - start)
+    said, start = io.StringIO(), time.process_time()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(arguments, prog_name="sweeper")
+        except SystemExit as ended:
+            code = ended.code
+        except BaseException as error:
+            code = repr(error)
     # Not ru_maxrss: a process inherits that of the one that started it.
     with open("/proc/self/status") as status:
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-    found[path] = [code, said.getvalue(), min(seconds), peak]
+    found[path] = [code, said.getvalue(), time.process_time() - start, peak]
 print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """path -> exit code, stderr, seconds of the processor (the least of three, where a machine is
-    busy), the peak of memory so far in MB; by
-    one process, as a person at the project's root would run it on each."""
+    """path -> exit code, stderr, seconds of the processor, the peak of memory so far in MB; by
+    one process, as a person at the project's root would run it on each. What took long takes
+    the least of three processes' times, for a machine may be busy."""
     folder = tmp_path_factory.mktemp("bad")
     for name, (content, _) in MADE.items():
         (folder / f"{name}.yaml").write_bytes(content)
     paths = [*map(shown, FILES), *(str(folder / f"{name}.yaml") for name in MADE)]
+    found = ran(paths, folder / "runs")
+    for _ in range(2):
+        slow = [path for path, (_, _, seconds, _) in found.items() if seconds >= SECONDS]
+        for path, (code, said, seconds, peak) in ran(slow, folder / "runs").items():
+            assert (code, said) == found[path][:2]
+            least = min(seconds, found[path][2])
+            found[path] = (code, said, least, max(peak, found[path][3]))
+    return found | {name: found[str(folder / f"{name}.yaml")] for name in MADE}
+
+
+def ran(paths, store):
+    if not paths:
+        return {}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SWEEPER_")}
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, str(folder / "runs"), str(SECONDS)],
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN, str(store)],
         input=json.dumps(paths),
         capture_output=True,
         text=True,
@@ -115,9 +125,8 @@ def outcomes(tmp_path_factory):
         cwd=ROOT,
         env=environment,
     )
-    assert ran.returncode == 0, ran.stderr
-    found = {path: tuple(outcome) for path, outcome in json.loads(ran.stdout).items()}
-    return found | {name: found[str(folder / f"{name}.yaml")] for name in MADE}
+    assert done.returncode == 0, done.stderr
+    return {path: tuple(outcome) for path, outcome in json.loads(done.stdout).items()}
 
 
 def shown(path):
