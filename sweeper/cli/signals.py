@@ -38,6 +38,7 @@ DELIVERY_SECONDS = 3.0  # what MLflow has at the end of what was stopped
 LIMIT_SECONDS = 9.0
 RESERVE_SECONDS = 0.7  # what Python takes to end
 LATE_SECONDS = 0.05  # until a trial that was just writing its record is interrupted again
+TELL_SECONDS = 0.5  # that an end waits for a word to be said
 NAME = "sweeper.stops"
 
 
@@ -61,6 +62,7 @@ class Stops:
         self._first = 0.0  # when the first signal came
         self._due = False  # What runs is to be interrupted, and was not yet.
         self._handled = self._ran = False  # the first signal; whether something ran as it came
+        self._told = threading.Event()  # The person knows what becomes of it.
         self._terminal = sys.stderr  # Of this process; a trial in it may have its own for its log.
         self._before: dict[int, Any] = {}
         self.leaving: list[Callable[[], None]] = []  # what is done, quickly, before a sudden end
@@ -94,6 +96,7 @@ class Stops:
         # The thread may have been faster: what ran as it heard goes on to show what is there.
         heard = self.signalled.is_set() and self._ran
         if self.waiting is None and first and not heard:
+            self._told.wait(TELL_SECONDS)  # Else the end may come before the word.
             raise Ended(STOPPED)
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
@@ -133,6 +136,7 @@ class Stops:
             if runs
             else "stopped; the same line again does what is left"
         )
+        self._told.set()
 
     def ask(self, by: str, *, at_once: bool) -> None:
         """The same as a first signal, or a second, from any thread; `by` says who wants it."""
