@@ -104,7 +104,7 @@ class Watched:
 
     def said(self) -> str:
         trace = self.notes / "strace.txt"
-        calls = ", what is no Python was not: there is no strace"
+        calls = ", by Python's own calls"
         if trace.exists():
             calls = f", {trace.read_text().count(' connect(')} connects of every process"
         return f"{len({it['pid'] for it in self.noted()})} Python processes watched{calls}"
