@@ -25,19 +25,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import Run, corpus
 
 from trainers import checkpoint
 from trainers.text_vae import train
-
-
-@dataclass(frozen=True)
-class Run:
-    folder: Path
-    data: Path
-    seed: int = 1
-    device: str = "cpu"
-    cpus: int = 1
-
 
 CONFIG = {
     "data": "tiny",
@@ -53,12 +44,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    (root / "tiny").mkdir()
-    for split, count in {"train": 24, "valid": 8, "test": 8}.items():
-        lines = [" ".join("abc"[n % 3] * (1 + n % 4)) for n in range(count)]
-        (root / "tiny" / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return root
+    return corpus(tmp_path_factory.mktemp("data"), {"train": 24, "valid": 8, "test": 8}, longest=4)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import corpus
 
 from sweeper import run
 from sweeper.render import RENDERERS
@@ -52,10 +53,7 @@ def test_the_same_tables_in_every_way(
 ):
     from sweeper.dispatch import ray_cluster
 
-    (tmp_path / "data" / "tiny").mkdir(parents=True)
-    for split, count in {"train": 48, "valid": 24, "test": 24}.items():
-        lines = [" ".join("abc"[n % 3] * (1 + n % 6)) for n in range(count)]
-        (tmp_path / "data" / "tiny" / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    corpus(tmp_path / "data", {"train": 48, "valid": 24, "test": 24})
     (tmp_path / "order.yaml").write_text(SWEEP)
     sweep = read(tmp_path / "order.yaml")
     ways = WAYS | MORE_WAYS if full else WAYS

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import corpus
 
 from trainers import checkpoint, text_vae
 from trainers.config import effective
@@ -73,13 +74,7 @@ class Stopped(BaseException):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences of one word over and over, of 1 to 6 words."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "tiny").mkdir()
-    for split, count in {"train": 72, "valid": 24, "test": 24}.items():
-        lines = [" ".join("abc"[n % 3] * (1 + n % 6)) for n in range(count)]
-        (root / "tiny" / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return root
+    return corpus(tmp_path_factory.mktemp("data"))
 
 
 @contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from tiny import Run
 
 from trainers.config import RESULTS, ConfigError, reported
 from trainers.text_vae import train
@@ -16,15 +15,6 @@ ABOVE_FLOOR = {
     f"test/nll_{kind}_above_floor{of}" for kind in ("exact", "iw") for of in ("", "_se", "_t")
 }
 ON_THE_WAY = {"progress", "train/loss", "optim/lr", "kl/weight", "aggressive/on"}
-
-
-@dataclass(frozen=True)
-class Run:
-    folder: Path
-    data: Path
-    seed: int = 1
-    device: str = "cpu"
-    cpus: int = 1
 
 
 TINY = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import Run, corpus
 
 from trainers import checkpoint, text_vae, training
 from trainers.config import NAMES, effective
@@ -27,24 +28,9 @@ from trainers.schemes import SCHEMES
 from trainers.text_vae import train
 
 
-@dataclass(frozen=True)
-class Run:
-    folder: Path
-    data: Path
-    seed: int = 1
-    device: str = "cpu"
-    cpus: int = 1
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences of one word over and over, `a a a` or `b b b b`, of 1 to 6 words."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "tiny").mkdir()
-    for split, count in {"train": 72, "valid": 24, "test": 24}.items():
-        lines = [" ".join("abc"[n % 3] * (1 + n % 6)) for n in range(count)]
-        (root / "tiny" / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return root
+    return corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
