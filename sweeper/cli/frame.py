@@ -38,7 +38,7 @@ class Verbs(click.Group):
             try:
                 return super().main(*arguments, **more)
             except SystemExit as end:
-                end_forsaken(end)
+                end_released(end)
                 raise
         with completing.no_errors():
             return super().main(*arguments, **more)
@@ -57,10 +57,10 @@ class Verbs(click.Group):
             context.exit(0)
 
 
-def end_forsaken(end: SystemExit) -> None:
+def end_released(end: SystemExit) -> None:
     """Ends the process, where it would not end by itself."""
     dispatch = sys.modules.get("sweeper.dispatch")
-    if dispatch is not None and dispatch.forsaken.is_set():
+    if dispatch is not None and dispatch.released.is_set():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else UNFIT)

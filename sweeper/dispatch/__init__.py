@@ -31,7 +31,7 @@ from sweeper.spec import Resources
 Dispatcher = Callable[..., None]
 
 # Threads of a library wait for a cluster that is lost: only os._exit ends this process.
-forsaken = threading.Event()
+released = threading.Event()
 
 
 def dispatcher(name: str) -> Dispatcher:

@@ -318,7 +318,7 @@ def live_nodes() -> list[Node]:
     try:
         there = bounded(ray.nodes, JOIN_SECONDS)
     except TimeoutError as fault:
-        let_go()
+        release()
         raise ClusterLost(f"the Ray cluster does not say which nodes it has: {fault}") from fault
     alive = [
         Node(
@@ -386,10 +386,10 @@ def watching(cluster: Mapping[str, Any], say: Say) -> Iterator[Watch | None]:
         watch.done.set()
 
 
-def let_go() -> None:
+def release() -> None:
     """Ray is not to take leave of a cluster that does not answer: it would wait for that, and so
     do threads of its own, without which this process has to end."""
-    machine.forsaken.set()
+    machine.released.set()
     atexit.unregister(ray._private.worker.shutdown)
 
 
@@ -428,7 +428,7 @@ class Watch:
 
     def lost(self) -> ClusterLost:
         """What is to be raised; from here on Ray is left as it is."""
-        let_go()
+        release()
         silent = time.monotonic() - self._answered
         return ClusterLost(
             f"the Ray cluster at {self.address} has not answered for {silent:.0f} s; what is "

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -277,6 +277,34 @@ def answers(port: int) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def answering(status: int, health: bytes = b"OK", health_status: int = 200) -> Iterator[str]:
+    """The address of a server that says so to whatever is asked but for its health."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            well = self.path == "/health"
+            said = health if well else b"{}"
+            self.send_response(health_status if well else status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_POST = do_GET
+
+        def log_message(self, *said: object) -> None: ...
+
+    there = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=there.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{there.server_port}"
+    finally:
+        there.shutdown()
+        there.server_close()
+        thread.join()
 
 
 def until(true: Callable[[], object], seconds: float = SECONDS, pause: float = 0.05) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from terminal import NOBODY
 
 from sweeper.track.folder import Folder
 from trainers import checkpoint
@@ -91,8 +92,7 @@ class Desk:
         self.env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
-            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-            "SWEEPER_OFFLINE": "1",
+            **NOBODY,
         }
         for name in ("SWEEPER_STORE", "SWEEPER_DATA"):
             self.env.pop(name, None)

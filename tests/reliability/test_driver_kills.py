@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from agents import left
+from terminal import NOBODY
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -144,8 +145,7 @@ def start(folder: Path, store: str, by: str) -> subprocess.Popen[str]:
         env={
             **environment(folder),
             "TOY_LOG": str(folder / store / "log"),
-            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-            "SWEEPER_OFFLINE": "1",
+            **NOBODY,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from terminal import NOBODY
 
 from sweeper.errors import CorruptRecord, SweeperError
 from sweeper.record import Record
@@ -177,8 +178,7 @@ def sweeper(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-        "SWEEPER_OFFLINE": "1",
+        **NOBODY,
     }
     for name in ("SWEEPER_STORE", "SWEEPER_DATA"):
         env.pop(name, None)

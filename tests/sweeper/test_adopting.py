@@ -3,7 +3,6 @@ homes of their own at a real server, on sqlite and on Postgres."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import math
@@ -12,12 +11,10 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -726,34 +723,6 @@ def test_trials_that_came_before_mlflow_went_away_are_not_trained(tmp_path, monk
 # --- a server that cannot be asked ----------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def answering(status: int, health: bytes = b"OK", health_status: int = 200):
-    """A server that says so to whatever is asked but for its health."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            well = self.path == "/health"
-            said = health if well else b"{}"
-            self.send_response(health_status if well else status)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        do_POST = do_GET
-
-        def log_message(self, *said: object) -> None: ...
-
-    there = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=there.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{there.server_port}"
-    finally:
-        there.shutdown()
-        there.server_close()
-        thread.join()
-
-
 def test_a_server_that_was_never_met_and_does_not_answer_is_said_before_anything_is_begun(tmp_path):
     uri = f"http://127.0.0.1:{free_port()}"
     one = Person(tmp_path / "one", uri)
@@ -780,7 +749,7 @@ def test_a_server_that_was_never_met_and_does_not_answer_is_said_before_anything
     ],
 )
 def test_one_that_lets_nobody_in_or_is_no_mlflow_ends_it_always(how, says, tmp_path):
-    with answering(**how) as uri:
+    with tracking.answering(**how) as uri:
         one = Person(tmp_path / "one", uri)
         (one.folder / "runs").mkdir()
         known = json.dumps({f"{uri} answered": "once"})

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
+from tracking import answering
 
 from sweeper.track import reach
-
-
-@contextlib.contextmanager
-def answering(status: int) -> Iterator[str]:
-    """The address of a server that says that of whatever is asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *said: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.mark.parametrize("status", [200, 401, 404])
 def test_whoever_answers_is_left_to_the_client_of_mlflow(status):
     """Some serve MLflow's API without its page of health, or know logins that we do not."""
-    with answering(status) as address:
+    with answering(status, health_status=status) as address:
         reach.refuse_away(address)
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_gateway_without_a_server_behind_it_is_nobody(status):
-    with answering(status) as address, pytest.raises(reach.Away, match=f"answers {status}"):
+    with (
+        answering(status, health_status=status) as address,
+        pytest.raises(reach.Away, match=f"answers {status}"),
+    ):
         reach.refuse_away(address)
 
 
